@@ -1,0 +1,77 @@
+# Everything a developer runs. `cargo build`, `cargo test -p coffer` and `cargo clippy` work without this file and
+# without a wasm toolchain; what needs components says so.
+#
+# Host programs and tests are always built with the default members of the workspace: a narrower selection would
+# unify features differently and compile dependencies a second time.
+
+.NOTPARALLEL:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+PROVIDERS := coffer-azure-key-vault
+GUESTS    := coffer-guest-modes coffer-guest-wasi
+
+# `host` builds the tool, so plugins/build.sh need not build it once more with fewer features.
+demo test bench: export COMPONENTIZE := target/debug/coffer-componentize
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'The wasm toolchain comes from rustup, or from Debian packages where rustup cannot give it.'
+	@echo 'WASM_TOOLCHAIN=rustup or WASM_TOOLCHAIN=debian takes that one and no other.'
+
+.PHONY: demo
+demo: steps := 3
+demo: compiler ## Mount secrets from a fake Key Vault into a folder, without a cluster
+	@$(call step,1,the host programs: some minutes the first time)
+	@cargo build
+	@$(call step,2,the Azure provider: Rust to WebAssembly)
+	@plugins/build.sh $(PROVIDERS)
+	@$(call step,3,run)
+	@target/debug/coffer-demo
+
+.PHONY: plugin
+plugin: ## Build the Azure provider: target/components/azure-key-vault.wasm
+	@plugins/build.sh $(PROVIDERS)
+
+.PHONY: guests
+guests: ## Build the guests of the tests: target/components/guest-*.wasm
+	@plugins/build.sh $(GUESTS)
+
+.PHONY: test
+test: compiler strace ## Build everything and run every test that needs no cluster
+	@cargo build
+	@plugins/build.sh $(PROVIDERS) $(GUESTS)
+	@cargo test
+
+.PHONY: lint
+lint: compiler ## Check format, clippy, dependencies, shell scripts
+	@cargo metadata --locked --format-version 1 >/dev/null
+	@cargo fmt --all --check
+	@cargo clippy --all-targets -- -D warnings
+	@plugins/build.sh --lint $(PROVIDERS) $(GUESTS)
+	@.ci/architecture
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do sh -n $$f; done; fi
+
+SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh
+
+.PHONY: bench
+bench: compiler ## Measure the release build
+	@cargo build
+	@plugins/build.sh $(PROVIDERS) $(GUESTS)
+	@cargo run --release --package coffer-tests --bin coffer-bench
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	@cargo clean
+
+# ring compiles C; the test of the volume's writer counts system calls.
+.PHONY: compiler strace
+compiler:
+	@command -v cc >/dev/null || .ci/install-packages gcc libc6-dev
+strace:
+	@command -v strace >/dev/null || .ci/install-packages strace
+
+step = printf '\n[%s/%s] %s\n' '$(1)' '$(steps)' '$(2)'
