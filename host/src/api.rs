@@ -1,0 +1,2 @@
+//! The Kubernetes objects that Coffer reads, as types.
+pub mod class;
