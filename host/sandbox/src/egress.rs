@@ -8,6 +8,7 @@
 //! It must never look a name up twice for one connection, follow a redirect, send a request that no rule allows, or
 //! put a header, body or query value into a log, an error or a record. `instance` is its caller.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,4 +131,23 @@ pub struct Caller {
     pub deadline: tokio::time::Instant,
     /// The secrets of the call; learns the values of `Authorization` headers.
     pub redactor: Redactor,
+}
+
+/// The answers to a batch, on their way; in the order of the requests, one each.
+pub type Answers<'a> = Pin<Box<dyn Future<Output = Vec<Result<Response, Error>>> + Send + 'a>>;
+
+/// What an instance sends through: the gate of a call, or, in `check`, a closed door.
+pub trait Outbound: Send + Sync {
+    /// Sends all requests and waits for all answers.
+    fn send(&self, requests: Vec<Request>) -> Answers<'_>;
+}
+
+/// Nothing passes: `check` has no HTTP.
+pub struct ClosedDoor;
+
+impl Outbound for ClosedDoor {
+    fn send(&self, requests: Vec<Request>) -> Answers<'_> {
+        let refuse = |_| Err(Error::Denied("`check` is without HTTP; send requests in `mount`".into()));
+        Box::pin(std::future::ready(requests.into_iter().map(refuse).collect()))
+    }
 }

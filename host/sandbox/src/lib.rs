@@ -12,8 +12,15 @@
 //! This crate knows neither Kubernetes objects nor gRPC, and writes no file but those of its compilation cache. The
 //! program `coffer` is its caller. No log line, error or `Debug` output of this crate holds a secret.
 
+mod bindings;
 pub mod egress;
+pub mod engine;
+pub mod error;
+pub mod instance;
 pub mod limits;
+mod meter;
 pub mod provider;
 pub mod redact;
 pub mod secret;
+pub mod store;
+mod wasi;

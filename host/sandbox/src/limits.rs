@@ -36,6 +36,17 @@ pub struct Limits {
     pub log_lines: usize,
 }
 
+impl Limits {
+    /// How many bytes may pass from the guest to the host in one call of a function: the largest honest answer, or the
+    /// largest honest batch of requests. Stops a guest that names the same memory a thousand times.
+    pub(crate) fn transfer(&self) -> usize {
+        let records = self.files.saturating_add(self.objects).saturating_mul(512);
+        let answer = self.file_bytes.saturating_add(self.session).saturating_add(records);
+        let batch = usize::try_from(self.egress.bytes_out).unwrap_or(usize::MAX);
+        answer.max(batch).saturating_add(1 << 20)
+    }
+}
+
 /// Limits of the requests of one call. All sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressLimits {

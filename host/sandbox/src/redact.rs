@@ -43,18 +43,30 @@ impl Redactor {
         known.iter().any(|k| text.contains(k.as_str()))
     }
 
-    /// `text` with known secrets replaced, control characters (line ends included) turned into spaces, and cut to
+    /// `text` as one line: known secrets replaced, control characters (line ends included) turned into spaces, cut to
     /// `cap` bytes.
     #[must_use]
     pub fn clean(&self, text: &str, cap: usize) -> String {
-        let mut clean = text.to_owned();
+        let clean: String = self.replace(text).chars().map(|c| if is_unprintable(c) { ' ' } else { c }).collect();
+        cut(clean.trim(), cap)
+    }
+
+    /// Like [`Redactor::clean`], for texts that may have several lines: line feeds stay.
+    #[must_use]
+    pub fn clean_lines(&self, text: &str, cap: usize) -> String {
+        let replace = |c| if c != '\n' && is_unprintable(c) { ' ' } else { c };
+        let clean: String = self.replace(text).chars().map(replace).collect();
+        cut(clean.trim(), cap)
+    }
+
+    fn replace(&self, text: &str) -> Zeroizing<String> {
+        let mut clean = Zeroizing::new(text.to_owned());
         for secret in self.known.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             if clean.contains(secret.as_str()) {
-                clean = clean.replace(secret.as_str(), REDACTED);
+                clean = Zeroizing::new(clean.replace(secret.as_str(), REDACTED));
             }
         }
-        let clean: String = clean.chars().map(|c| if is_unprintable(c) { ' ' } else { c }).collect();
-        cut(clean.trim(), cap)
+        clean
     }
 }
 
