@@ -2,22 +2,139 @@
 //!
 //! [`Egress`] holds the rules of one plugin and the connections made under them; [`Gate`] is one call's view of it,
 //! with the call's parameters filled in, its budgets and its deadline. In the order in which a request meets them:
-//! `rules` (is it allowed by name), `resolver` and `address` (is every address it resolves to allowed), `client`
-//! (connections, TLS, proxies), `throttle` (retries, concurrency, budgets).
+//! `request` and `target` (is it one request, and one URL), [`rules`] (is it allowed by name), `throttle` (budgets,
+//! retries), `client` (one attempt over a pooled connection), `connector` with [`resolver`] and [`address`] (a new
+//! connection: is every address allowed that the name resolves to), `proxy` and `tls`, and `audit`.
 //!
 //! It must never look a name up twice for one connection, follow a redirect, send a request that no rule allows, or
 //! put a header, body or query value into a log, an error or a record. `instance` is its caller.
 
+pub mod address;
+mod connect;
+mod gate;
+mod proxy;
+pub mod resolver;
+pub mod rules;
+mod target;
+
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use rustls_pki_types::{CertificateDer, ServerName};
+
+pub use self::connect::{Connect, ConnectError};
+pub use self::gate::{Egress, Gate};
+pub use self::proxy::ProxySettings;
+pub use self::resolver::{Resolver, SystemResolver};
+pub use self::rules::{Rule, RuleError};
+pub use self::target::Scheme;
 
 use crate::limits::EgressLimits;
 use crate::provider::{Parameters, Pod};
 use crate::redact::Redactor;
 
+/// What an instance sends through: the gate of a call, or a closed door while it checks parameters.
+pub trait Outbound: Send + Sync {
+    /// Sends all requests at once, as far as the limits allow, and answers in their order, one each. Dropping the future
+    /// cancels what is still on its way.
+    fn send(&self, requests: Vec<Request>) -> Answers<'_>;
+}
+
+/// The answers of [`Outbound::send`], later.
+pub type Answers<'a> = Pin<Box<dyn Future<Output = Vec<Result<Response, Error>>> + Send + 'a>>;
+
+/// Refuses every request: `check` has no network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClosedDoor;
+
+impl Outbound for ClosedDoor {
+    fn send(&self, requests: Vec<Request>) -> Answers<'_> {
+        let refuse = |_| Err(Error::Denied("`check` is without HTTP; send requests in `mount`".to_owned()));
+        Box::pin(std::future::ready(requests.into_iter().map(refuse).collect()))
+    }
+}
+
+/// One rule with everything that belongs to it.
+#[derive(Clone, Debug)]
+pub struct RuleSettings {
+    /// What it allows.
+    pub rule: Rule,
+    /// Where to dial instead of the URL's host and port. Such a rule goes through a proxy only if `proxy` says so.
+    pub connect: Option<Connect>,
+    /// The name that the server's certificate must prove, and that is asked for by SNI, instead of the URL's host.
+    pub server_name: Option<ServerName<'static>>,
+    /// Authorities to trust for this rule, besides those of [`Settings`].
+    pub ca: Vec<CertificateDer<'static>>,
+    /// The proxies of this rule instead of those of [`Settings`].
+    pub proxy: Option<ProxySettings>,
+}
+
+impl From<Rule> for RuleSettings {
+    fn from(rule: Rule) -> Self {
+        Self { rule, connect: None, server_name: None, ca: Vec::new(), proxy: None }
+    }
+}
+
+/// What all rules share.
+#[derive(Clone)]
+pub struct Settings {
+    /// Authorities to trust besides those of the system (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured).
+    pub ca: Vec<CertificateDer<'static>>,
+    /// The proxies.
+    pub proxy: ProxySettings,
+    /// How names become addresses.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { ca: Vec::new(), proxy: ProxySettings::Environment, resolver: Arc::new(SystemResolver) }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("ca", &self.ca.len()).field("proxy", &self.proxy).finish_non_exhaustive()
+    }
+}
+
+/// Why an [`Egress`] cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A certificate of an authority is not usable.
+    #[error("certificate {position} of `ca` of {place} is not usable as an authority")]
+    Certificate {
+        /// The egress settings or a rule.
+        place: String,
+        /// Which one, the first being 1.
+        position: usize,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// A proxy's URL is not usable. The URL is not shown, as it may hold a password.
+    #[error(
+        "the {scheme} proxy of {place} is not usable: expected `http://[user:password@]host:port` or the same with https"
+    )]
+    Proxy {
+        /// The egress settings or a rule.
+        place: String,
+        /// For which requests.
+        scheme: Scheme,
+    },
+    /// An `http` proxy is told the URL's host and dials it, so `connect` would have no effect.
+    #[error("rule `{0}` has both `connect` and a proxy for http; only https can have both")]
+    ConnectBehindProxy(Arc<str>),
+    /// Without TLS there is no name to prove.
+    #[error("rule `{0}` has `server-name` or `ca`, but allows http, which has no TLS")]
+    TlsOfHttp(Arc<str>),
+    /// The TLS library refuses its own defaults.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}
+
 /// One request of a provider, not checked yet.
-#[derive(Debug)]
 pub struct Request {
     /// The method in upper case.
     pub method: String,
@@ -29,6 +146,18 @@ pub struct Request {
     pub body: Vec<u8>,
     /// How to retry.
     pub options: Options,
+}
+
+/// URL, headers and body hold secrets, so they are counted only.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("headers", &self.headers.len())
+            .field("body", &self.body.len())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How one request is retried; see `wit/provider.wit`.
@@ -43,7 +172,6 @@ pub struct Options {
 }
 
 /// One whole response.
-#[derive(Debug)]
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -51,6 +179,17 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+/// Headers and body hold secrets, so they are counted only.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers.len())
+            .field("body", &self.body.len())
+            .finish()
+    }
 }
 
 /// Why there is no response. The texts are fit to be shown.
@@ -131,23 +270,4 @@ pub struct Caller {
     pub deadline: tokio::time::Instant,
     /// The secrets of the call; learns the values of `Authorization` headers.
     pub redactor: Redactor,
-}
-
-/// The answers to a batch, on their way; in the order of the requests, one each.
-pub type Answers<'a> = Pin<Box<dyn Future<Output = Vec<Result<Response, Error>>> + Send + 'a>>;
-
-/// What an instance sends through: the gate of a call, or, in `check`, a closed door.
-pub trait Outbound: Send + Sync {
-    /// Sends all requests and waits for all answers.
-    fn send(&self, requests: Vec<Request>) -> Answers<'_>;
-}
-
-/// Nothing passes: `check` has no HTTP.
-pub struct ClosedDoor;
-
-impl Outbound for ClosedDoor {
-    fn send(&self, requests: Vec<Request>) -> Answers<'_> {
-        let refuse = |_| Err(Error::Denied("`check` is without HTTP; send requests in `mount`".into()));
-        Box::pin(std::future::ready(requests.into_iter().map(refuse).collect()))
-    }
 }
