@@ -4,4 +4,5 @@ pub mod api;
 pub mod manifest;
 pub mod mistake;
 pub mod nearest;
+pub mod volume;
 pub mod yaml;
