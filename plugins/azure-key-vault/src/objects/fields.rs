@@ -1,0 +1,211 @@
+//! The fields of one object as the class wrote them: texts, trimmed, with YAML's own types undone.
+//!
+//! `objectVersion: 7`, `filePermission: 0755` and `objectName: true` are the texts `7`, `0755` and `true`. Nothing is
+//! judged here but shape; `object` does the rest.
+
+use crate::spelling;
+use crate::yaml::{Document, Node, Scalar, Value};
+
+/// Every field that an object can have.
+const KNOWN: [&str; 8] = [
+    "objectName",
+    "objectType",
+    "objectVersion",
+    "objectAlias",
+    "objectVersionHistory",
+    "objectFormat",
+    "objectEncoding",
+    "filePermission",
+];
+
+/// The fields of one object; an absent one is an empty text.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) object_name: String,
+    pub(super) object_type: String,
+    pub(super) object_version: String,
+    pub(super) object_alias: String,
+    pub(super) object_version_history: i32,
+    pub(super) object_format: String,
+    pub(super) object_encoding: String,
+    pub(super) file_permission: String,
+    keys: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Fields {
+    /// Reads one element.
+    ///
+    /// # Errors
+    /// Every field of a wrong shape.
+    pub(super) fn read(document: &Document) -> Result<Self, Vec<String>> {
+        let entries = match document.root().map(|root| root.value()) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Mapping(entries)) => entries,
+            Some(_) => return Err(vec!["this is not a mapping: write one `field: value` on each line".into()]),
+        };
+        let mut fields = Self::default();
+        let mut mistakes = Vec::new();
+        for (key, value) in &entries {
+            let Some(name) = key.text() else { continue };
+            fields.keys.push(name.to_owned());
+            if let Err(mistake) = fields.set(name, *value) {
+                mistakes.push(format!("{}: {mistake}", value.place()));
+            }
+        }
+        fields.remark_unknown();
+        if mistakes.is_empty() { Ok(fields) } else { Err(mistakes) }
+    }
+
+    /// The object's name, if it has one.
+    pub(super) fn name(&self) -> Option<&str> {
+        Some(self.object_name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// Advice for a field that is missing: the one it was probably misspelt as.
+    pub(super) fn advice(&self, missing: &str) -> String {
+        let unknown = self.keys.iter().map(String::as_str).filter(|key| !KNOWN.contains(key));
+        spelling::advice(spelling::misspelt(missing, unknown), missing)
+    }
+
+    /// Unknown fields that look like a misspelt one.
+    pub(super) fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    fn set(&mut self, name: &str, value: Node<'_>) -> Result<(), String> {
+        if name == "objectVersionHistory" {
+            self.object_version_history = integer(name, value)?;
+            return Ok(());
+        }
+        let field = match name {
+            "objectName" => &mut self.object_name,
+            "objectType" => &mut self.object_type,
+            "objectVersion" => &mut self.object_version,
+            "objectAlias" => &mut self.object_alias,
+            "objectFormat" => &mut self.object_format,
+            "objectEncoding" => &mut self.object_encoding,
+            "filePermission" => &mut self.file_permission,
+            _ => return Ok(()),
+        };
+        if let Some(scalar) = scalar(name, value)? {
+            *field = scalar.text.trim().to_owned();
+        }
+        Ok(())
+    }
+
+    fn remark_unknown(&mut self) {
+        let absent: Vec<&str> = KNOWN.into_iter().filter(|known| !self.keys.iter().any(|key| key == known)).collect();
+        for key in self.keys.iter().filter(|key| !KNOWN.contains(&key.as_str())) {
+            if let Some(meant) = spelling::nearest(key, &absent) {
+                let key = crate::failure::tidy(key, 60);
+                self.remarks.push(format!("the field `{key}` is unknown and ignored: did you mean `{meant}`?"));
+            }
+        }
+    }
+}
+
+/// The scalar of a field; none for null, which leaves the default.
+fn scalar<'d>(name: &str, value: Node<'d>) -> Result<Option<Scalar<'d>>, String> {
+    match value.value() {
+        Value::Null => Ok(None),
+        Value::Scalar(scalar) => Ok(Some(scalar)),
+        Value::Sequence(_) | Value::Mapping(_) => Err(format!("{name} takes a single value")),
+    }
+}
+
+/// A whole number as go-yaml reads one: decimal, 0x, 0o, 0 or 0b, with underscores; a fraction is cut off.
+fn integer(name: &str, value: Node<'_>) -> Result<i32, String> {
+    let Some(scalar) = scalar(name, value)? else { return Ok(0) };
+    let mistake =
+        || format!("{name} takes a whole number without quotes, not `{}`", crate::failure::tidy(scalar.text, 40));
+    if scalar.is_string {
+        return Err(mistake());
+    }
+    let text = scalar.text.trim().replace('_', "");
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(&text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let radix = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find_map(|(p, r)| Some((lower.strip_prefix(p)?, r)));
+    let octal = || lower.strip_prefix('0').filter(|rest| !rest.is_empty()).map(|rest| (rest, 8));
+    let (digits, radix) = radix.or_else(octal).unwrap_or((&lower, 10));
+    let is_number = digits.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if let Some(number) = Some(digits).filter(|_| is_number).and_then(|digits| i64::from_str_radix(digits, radix).ok())
+    {
+        return i32::try_from(if negative { -number } else { number }).map_err(|_| mistake());
+    }
+    // The first character keeps Rust's `inf` and `nan` out, which YAML writes otherwise.
+    let starts_as_number = lower.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    let number = Some(&text).filter(|_| starts_as_number).and_then(|text| text.parse::<f64>().ok()).map(f64::trunc);
+    match number {
+        #[allow(clippy::cast_possible_truncation, reason = "whole, and inside the range of i32")]
+        Some(number) if (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number) => Ok(number as i32),
+        _ => Err(mistake()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Fields, Vec<String>> {
+        Fields::read(&Document::parse(text).unwrap())
+    }
+
+    #[test]
+    fn values_that_look_like_other_types_stay_text() {
+        let fields = read("objectName: true\nobjectVersion: 7\nfilePermission: 0755\nobjectAlias: 1e3").unwrap();
+        assert_eq!(
+            [fields.object_name, fields.object_version, fields.file_permission, fields.object_alias],
+            ["true", "7", "0755", "1e3"]
+        );
+    }
+
+    #[test]
+    fn values_are_trimmed_and_null_leaves_the_default() {
+        let fields = read("objectName: '  a\t'\nobjectVersion: ~\nobjectAlias:\nobjectVersionHistory: null").unwrap();
+        assert_eq!(fields.object_name, "a");
+        assert!(fields.object_version.is_empty() && fields.object_alias.is_empty());
+        assert_eq!(fields.object_version_history, 0);
+    }
+
+    #[test]
+    fn field_names_are_case_sensitive() {
+        let fields = read("ObjectName: a").unwrap();
+        assert_eq!(fields.object_name, "");
+        assert_eq!(fields.advice("objectName"), " (there is `ObjectName`: did you mean `objectName`?)");
+    }
+
+    #[test]
+    fn collections_as_values_are_located() {
+        assert_eq!(
+            read("objectName: [a]\nobjectType:\n  x: y").unwrap_err(),
+            ["line 1, column 13: objectName takes a single value", "line 3, column 3: objectType takes a single value"]
+        );
+    }
+
+    #[test]
+    fn a_number_is_read_as_go_yaml_reads_it() {
+        for (text, number) in [
+            ("5", 5),
+            ("-1", -1),
+            ("+2", 2),
+            ("0x10", 16),
+            ("0o10", 8),
+            ("010", 8),
+            ("0b11", 3),
+            ("1_000", 1000),
+            ("2.9", 2),
+            ("1e1", 10),
+            ("0", 0),
+        ] {
+            let fields = read(&format!("objectVersionHistory: {text}")).unwrap();
+            assert_eq!(fields.object_version_history, number, "{text}");
+        }
+        for text in ["'5'", "five", "true", "2147483648", ".nan", "inf", "--1", "0x-1", "1e400"] {
+            assert!(read(&format!("objectVersionHistory: {text}")).is_err(), "{text}");
+        }
+    }
+}
