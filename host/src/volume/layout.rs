@@ -140,14 +140,16 @@ pub(super) fn link_text(name: &OsStr) -> OsString {
     text
 }
 
-/// Opens the folder at `path` relative to `volume`, one component after the other and none of them a link.
+/// Opens the folder at `path` relative to `volume`, one component after the other and none of them a link. An empty
+/// path is an error: the volume is open already.
 pub(super) fn open_folder(volume: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut folder = rustix::fs::openat(volume, ".", flags, Mode::empty())?;
+    let mut folder: Option<OwnedFd> = None;
     for name in path {
-        folder = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+        let above = folder.as_ref().map_or(volume, OwnedFd::as_fd);
+        folder = Some(rustix::fs::openat(above, name, flags, Mode::empty())?);
     }
-    Ok(folder)
+    folder.ok_or(Errno::INVAL)
 }
 
 /// See [`super::Volume::present`].

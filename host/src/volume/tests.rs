@@ -1,6 +1,8 @@
 //! What the writer promises, shown on real folders. `writes`: one write after another. `crashes`: a write that stops
-//! after each of its steps. `readers`: reading while versions change.
+//! after each of its steps. `calls`: the steps against the system calls, and every call failing or killing. `readers`:
+//! reading while versions change.
 
+mod calls;
 mod crashes;
 mod readers;
 mod writes;
