@@ -104,10 +104,16 @@ pub fn read(paths: &[PathBuf]) -> Result<Manifests, Error> {
 impl Manifests {
     /// Reads one file's text.
     fn add(&mut self, file: &str, text: &[u8]) {
+        let before = self.mistakes.len();
         let (documents, mistakes) = yaml::read(file, text);
         self.mistakes.extend(mistakes);
         for document in documents {
             self.add_object(file, document);
+        }
+        // In the order of the file, as people will mend them.
+        let place = |mistake: &Mistake| mistake.position.as_ref().map(|at| (at.line, at.column));
+        if let Some(new) = self.mistakes.get_mut(before..) {
+            new.sort_by_key(place);
         }
     }
 
@@ -278,8 +284,8 @@ spec:
         assert_eq!(
             mistakes(&text),
             [
-                "f.yaml:9:3: unknown key `paramters` in `spec` (did you mean `parameters`?)",
-                "f.yaml:8:3: SecretProviderClass `akvprovider-demo`: `spec.parameters` is missing or empty"
+                "f.yaml:8:3: SecretProviderClass `akvprovider-demo`: `spec.parameters` is missing or empty",
+                "f.yaml:9:3: unknown key `paramters` in `spec` (did you mean `parameters`?)"
             ]
         );
     }

@@ -98,6 +98,8 @@ pub fn options() -> Options {
             max_total_replayed_events: 10_000,
             max_replay_stack_depth: 8,
         },
+        // A password that starts with `!` would lose its first word otherwise.
+        reject_unsupported_tags: true,
         with_snippet: false,
     }
 }
@@ -122,6 +124,8 @@ pub fn explain(file: &str, error: &serde_saphyr::Error) -> Mistake {
         E::UnknownAnchor { .. } => {
             ("an alias refers to nothing".into(), Some("a value that starts with `*` needs quotes".into()))
         }
+        E::UnsupportedTag { .. } => ("an unknown tag".into(), Some("a value that starts with `!` needs quotes".into())),
+        E::MultipleDocuments { .. } => ("there is more than one document".into(), None),
         E::AliasReplayLimitExceeded { .. } | E::AliasReplayStackDepthExceeded { .. } | E::Budget { .. } => {
             ("too large: too many nodes, too deep, or too many aliases".into(), None)
         }
@@ -309,6 +313,11 @@ mod tests {
             bomb.push_str(&format!("{name}: &{name} [{list}]\n"));
         }
         assert_eq!(mistakes(&bomb).len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_tag_is_refused_instead_of_cut() {
+        assert_eq!(mistakes("p: !pass word\n"), ["f.yaml:1:10: an unknown tag"]);
     }
 
     #[test]
