@@ -74,6 +74,14 @@ impl Volume {
         layout::present(self.folder.as_fd())
     }
 
+    /// What [`Volume::replace`] would change now; nothing is written.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn preview(&self, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
+        writer::preview(self.folder.as_fd(), files, now)
+    }
+
     /// Makes the volume hold exactly `files`; see [`writer`] for what is promised on the way. `now` names the version.
     ///
     /// # Errors

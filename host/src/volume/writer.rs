@@ -88,11 +88,20 @@ pub(super) fn replace(volume: BorrowedFd<'_>, files: &FileSet, now: Timestamp) -
     let _lock = Lock::take(volume)?;
     let plan = plan(volume, files, now)?;
     run(volume, files, &plan)?;
-    Ok(match plan {
-        Plan { replaces: true, removed, .. } => Change::Replaced { written: files.len(), removed },
+    Ok(change(&plan, files))
+}
+
+/// See [`super::Volume::preview`].
+pub(super) fn preview(volume: BorrowedFd<'_>, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
+    Ok(change(&plan(volume, files, now)?, files))
+}
+
+fn change(plan: &Plan, files: &FileSet) -> Change {
+    match plan {
+        Plan { replaces: true, removed, .. } => Change::Replaced { written: files.len(), removed: *removed },
         _ if plan.is_empty() => Change::Unchanged,
         _ => Change::Repaired,
-    })
+    }
 }
 
 /// What [`replace`] would do now.
