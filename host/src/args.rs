@@ -1,0 +1,264 @@
+//! The command line: what can be typed, and nothing else. `main` parses it, `commands` act on it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit;
+use crate::units::Span;
+
+/// Mounts secrets into Kubernetes pods.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = exit::HELP)]
+pub struct Arguments {
+    /// What to log to stderr
+    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL", display_order = 100)]
+    pub log_level: LogLevel,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Mount a class into a folder, without a cluster
+    #[command(after_help = exit::HELP)]
+    Mount(Box<Mount>),
+    /// Say everything that is wrong with classes, without a secret store
+    #[command(after_help = exit::HELP)]
+    Check(Check),
+    /// Print the shipped configuration or the schema of configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Compile a component from stdin to stdout
+    #[command(hide = true)]
+    CompileComponent(Compile),
+}
+
+/// `coffer mount`
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// Files with SecretProviderClass and Secret manifests; `-` is stdin
+    #[arg(required = true, value_name = "CLASS")]
+    pub manifests: Vec<PathBuf>,
+
+    /// The folder to mount into; it is made if it is not there
+    #[arg(value_name = "TARGET")]
+    pub target: PathBuf,
+
+    /// The class to mount, where the manifests hold several
+    #[arg(long, value_name = "NAME")]
+    pub class: Option<String>,
+
+    /// The Secret to pass to the provider (nodePublishSecretRef), where the manifests hold several
+    #[arg(long, value_name = "NAME")]
+    pub secret: Option<String>,
+
+    /// A volume attribute of the pod, which overrides a parameter of the class; may be given several times
+    #[arg(long = "attribute", value_name = "KEY=VALUE")]
+    pub attributes: Vec<Attribute>,
+
+    /// The pod's name
+    #[arg(long, value_name = "NAME", default_value = "coffer-mount")]
+    pub pod_name: String,
+
+    /// The pod's namespace [default: that of the class, or "default"]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub pod_namespace: Option<String>,
+
+    /// The pod's UID
+    #[arg(long, value_name = "UID", default_value = "00000000-0000-0000-0000-000000000000")]
+    pub pod_uid: String,
+
+    /// The pod's service account
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub service_account: String,
+
+    /// The mode of files for which the class says none
+    #[arg(long, value_name = "OCTAL", default_value = "0644")]
+    pub mode: Mode,
+
+    /// How long it may take [default: the deadline of the provider's limits]
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<Span>,
+
+    /// Do everything but write, and say what would change
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help of every command")]
+    pub shared: Shared,
+}
+
+/// `coffer check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Files with SecretProviderClass manifests; `-` is stdin
+    #[arg(required = true, value_name = "CLASS")]
+    pub manifests: Vec<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help of every command")]
+    pub shared: Shared,
+}
+
+/// What `mount` and `check` have in common.
+#[derive(Debug, Args)]
+pub struct Shared {
+    /// The configuration [default: /etc/coffer/config.yaml if it exists, else what ships]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// How to print the result to stdout, and an error to stderr
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORM")]
+    pub output: Output,
+}
+
+/// `coffer compile-component`, as the sandbox calls it
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// Bytes of address space
+    #[arg(long)]
+    pub address_space: u64,
+
+    /// Seconds of processor time
+    #[arg(long)]
+    pub cpu_seconds: u64,
+}
+
+/// `coffer config`
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// The shipped configuration, with an explanation of every key
+    Default,
+    /// The JSON schema of configurations
+    Schema,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it, and doc comments would be printed")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `KEY=VALUE`. The value is not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+impl std::fmt::Debug for Attribute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Attribute({})", self.key)
+    }
+}
+
+/// Permission bits, 0 to 0o777.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl FromStr for Attribute {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+        if key.is_empty() {
+            return Err("the key is missing".into());
+        }
+        if key == "secretProviderClass" {
+            return Err("name the class with --class".into());
+        }
+        if key.starts_with("csi.storage.k8s.io/") {
+            return Err("kubelet sets this attribute; use the --pod-… and --service-account options".into());
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let digits = text.strip_prefix("0o").unwrap_or(text);
+        let octal = !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+        let mode = if octal { u32::from_str_radix(digits, 8).ok() } else { None };
+        mode.filter(|mode| *mode <= 0o777).map(Self).ok_or("write permission bits in octal, 0000 to 0777")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(arguments: &[&str]) -> Result<Box<Mount>, clap::Error> {
+        match Arguments::try_parse_from(["coffer", "mount"].iter().chain(arguments))?.command {
+            Command::Mount(mount) => Ok(mount),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_path_is_the_target() {
+        let mount = mount(&["a.yaml", "-", "out", "--dry-run"]).unwrap();
+        assert_eq!(mount.manifests, [PathBuf::from("a.yaml"), PathBuf::from("-")]);
+        assert_eq!(mount.target, PathBuf::from("out"));
+        assert_eq!((mount.mode, mount.dry_run), (Mode(0o644), true));
+    }
+
+    #[test]
+    fn one_path_is_not_enough() {
+        assert!(mount(&["out"]).is_err());
+    }
+
+    #[test]
+    fn attributes_of_kubelet_are_not_for_typing() {
+        assert!(mount(&["c", "t", "--attribute", "keyvaultName=x"]).is_ok());
+        for wrong in ["keyvaultName", "=x", "csi.storage.k8s.io/pod.name=x", "secretProviderClass=x"] {
+            assert!(mount(&["c", "t", "--attribute", wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_permission_bits() {
+        assert_eq!("0400".parse(), Ok(Mode(0o400)));
+        assert_eq!("0o640".parse(), Ok(Mode(0o640)));
+        for wrong in ["", "0o", "1000", "0888", "rw", "-1", "+7", "644 "] {
+            assert!(wrong.parse::<Mode>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn options_that_are_shared_stand_behind_the_command() {
+        let parsed = Arguments::try_parse_from(["coffer", "check", "c", "--output", "json", "--log-level", "debug"]);
+        assert!(parsed.is_ok());
+    }
+}
