@@ -81,7 +81,7 @@ pub struct Mount {
     #[arg(long, value_name = "OCTAL", default_value = "0644")]
     pub mode: Mode,
 
-    /// How long it may take [default: the deadline of the provider's limits]
+    /// How long the provider may take [default, and most: the deadline of its limits]
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<Span>,
 

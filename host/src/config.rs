@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use coffer_sandbox::egress::{CertificateDer, ProxySettings};
 use rustls_pki_types::pem::PemObject;
+use serde_saphyr::Spanned;
 
 use crate::mistake::Mistakes;
 use crate::yaml;
@@ -71,12 +72,6 @@ pub enum Error {
         /// Why not.
         source: rustls_pki_types::pem::Error,
     },
-    /// A provider of one's own has to say what runs.
-    #[error("provider `{provider}` has no `plugin`")]
-    NoPlugin {
-        /// The provider.
-        provider: String,
-    },
     /// There is no place for compiled plugins.
     #[error("no folder for compiled plugins: set `cache` in the configuration, or the variable HOME")]
     NoCache,
@@ -96,25 +91,28 @@ impl Config {
         };
         let Some(file) = said else { return Self::merge(shipped, Document::default(), Path::new("")) };
         let text = read_file(file)?;
-        let base = file.parent().unwrap_or(Path::new(""));
-        Self::merge(shipped, parse(&file.display().to_string(), &text)?, base)
+        Self::merge(shipped, parse(&file.display().to_string(), &text)?, file)
     }
 
-    fn merge(shipped: Document, said: Document, base: &Path) -> Result<Self, Error> {
+    fn merge(shipped: Document, said: Document, file: &Path) -> Result<Self, Error> {
+        let base = file.parent().unwrap_or(Path::new(""));
+        let at = |provider: &Spanned<_>| yaml::Place::of(provider.referenced).in_file(&file.display().to_string());
         let root = Path::new("/");
         let mut providers = BTreeMap::new();
         for (name, provider) in shipped.providers.unwrap_or_default() {
-            let grant = Grant::read(&name, provider.value, root, None)?;
+            let position = at(&provider);
+            let grant = Grant::read(provider.value, position, root, None)?;
             providers.insert(name, grant);
         }
         for (name, provider) in said.providers.unwrap_or_default() {
-            let grant = Grant::read(&name, provider.value, base, providers.get(&name))?;
+            let position = at(&provider);
+            let grant = Grant::read(provider.value, position, base, providers.get(&name))?;
             providers.insert(name, grant);
         }
         let (shipped_egress, egress) = (shipped.egress.unwrap_or_default(), said.egress.unwrap_or_default());
         let mut ca = Vec::new();
         for file in egress.ca.or(shipped_egress.ca).unwrap_or_default() {
-            ca.extend(read_certificates(&base.join(file.value))?);
+            ca.extend(read_certificates(&base.join(file))?);
         }
         let proxy = egress.proxy.or(shipped_egress.proxy).map(|proxy| proxy.0).unwrap_or_default();
         let overrides = said.volume_attribute_overrides.or(shipped.volume_attribute_overrides);
@@ -178,7 +176,11 @@ mod tests {
     use super::*;
 
     fn merge(text: &str) -> Result<Config, Error> {
-        Config::merge(parse("default", DEFAULT.as_bytes())?, parse("c.yaml", text.as_bytes())?, Path::new("/base"))
+        Config::merge(
+            parse("default", DEFAULT.as_bytes())?,
+            parse("c.yaml", text.as_bytes())?,
+            Path::new("/base/c.yaml"),
+        )
     }
 
     fn mistake(text: &str) -> String {
@@ -317,6 +319,7 @@ mod tests {
     fn a_provider_of_ones_own_starts_with_nothing() {
         let config = merge("providers:\n  mine:\n    plugin: {file: m.wasm}\n").unwrap();
         assert!(config.providers["mine"].rules.is_empty());
-        assert!(matches!(merge("providers: {mine: {}}\n"), Err(Error::NoPlugin { provider }) if provider == "mine"));
+        let none = mistake("providers:\n  mine: {}\n");
+        assert_eq!(none, "/base/c.yaml:2:9: this provider has no `plugin` (name its component: `plugin: {file: …}`)");
     }
 }

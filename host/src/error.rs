@@ -114,7 +114,6 @@ impl Error {
             Self::Publish(publish::Error::UnknownProvider { provider, known, .. }) => {
                 Some(help_with_provider(provider, known))
             }
-            Self::Config(config::Error::NoPlugin { .. }) => Some("name its component: `plugin: {file: …}`".to_owned()),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@
 //! [`explain`]. Scalars are wiped when dropped; the tree has no `Debug`. `manifest` and `config` are the callers.
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{ExternalMessageSource, Options, Spanned, granit_parser};
+use serde_saphyr::{ExternalMessageSource, Location, Options, Spanned, granit_parser};
 use zeroize::Zeroizing;
 
 use crate::mistake::{Mistake, Position};
@@ -26,6 +26,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The place that the parser says.
+    pub fn of(location: Location) -> Self {
+        Self { line: location.line(), column: location.column() }
+    }
+
     /// The same place with its file.
     pub fn in_file(self, file: &str) -> Position {
         Position { file: file.to_owned(), line: self.line, column: self.column }
@@ -134,7 +139,7 @@ pub fn explain(file: &str, error: &serde_saphyr::Error) -> Mistake {
         E::ExternalMessage { source, .. } => (explain_syntax(source), None),
         _ => ("not valid YAML".into(), None),
     };
-    let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
+    let place = error.location().map(Place::of);
     let mistake = match place.filter(|place| place.line > 0) {
         Some(place) => Mistake::at(place.in_file(file), message),
         None => Mistake::at(Place { line: 1, column: 1 }.in_file(file), message),
@@ -161,7 +166,7 @@ fn explain_syntax(source: &ExternalMessageSource) -> String {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Spanned { value, referenced, .. } = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self { value, place: Place { line: referenced.line(), column: referenced.column() } })
+        Ok(Self { value, place: Place::of(referenced) })
     }
 }
 
@@ -235,7 +240,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = pairs.next_key::<Spanned<String>>()? {
-            let place = Place { line: key.referenced.line(), column: key.referenced.column() };
+            let place = Place::of(key.referenced);
             entries.push(Entry { key: key.value, place, value: pairs.next_value()? });
         }
         Ok(Value::Mapping(entries))

@@ -116,11 +116,27 @@ fn unknown_provider(class: &Class, error: &publish::Error) -> Mistake {
     Mistake::at(position, error.to_string()).help(help)
 }
 
-/// A provider puts each mistake on a line of its own.
+/// A provider puts each mistake on a line of its own. Where there are several it may count them in a heading and number
+/// them; here each one stands for itself.
 fn told_by_provider(class: &Class, message: &str) -> Vec<Mistake> {
-    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mistake = |line| Mistake::at(class.position.clone(), format!("{KIND} `{}`: {line}", class.object.name));
-    lines.map(mistake).collect()
+    let lines: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mistakes = match lines.as_slice() {
+        [heading, mistakes @ ..] if !mistakes.is_empty() && heading.ends_with(':') => mistakes,
+        all => all,
+    };
+    let mistake = |line: &&str| {
+        let line = without_number(line);
+        Mistake::at(class.position.clone(), format!("{KIND} `{}`: {line}", class.object.name))
+    };
+    mistakes.iter().map(mistake).collect()
+}
+
+fn without_number(line: &str) -> &str {
+    let numbered = line.strip_prefix('(').and_then(|rest| rest.split_once(") "));
+    match numbered {
+        Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => rest,
+        _ => line,
+    }
 }
 
 impl Findings {
@@ -133,5 +149,29 @@ impl Findings {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::class::SecretProviderClass;
+    use crate::mistake::Position;
+
+    fn told(message: &str) -> Vec<String> {
+        let class = Class {
+            object: SecretProviderClass { name: "c".into(), ..Default::default() },
+            position: Position { file: "f".into(), line: 2, column: 1 },
+            provider_position: None,
+        };
+        told_by_provider(&class, message).iter().map(|mistake| mistake.message.clone()).collect()
+    }
+
+    #[test]
+    fn each_line_of_a_provider_is_a_mistake_and_its_heading_is_none() {
+        let of_class = |line: &str| format!("SecretProviderClass `c`: {line}");
+        assert_eq!(told("2 mistakes:\n(1) a\n\n(2) b"), [of_class("a"), of_class("b")]);
+        assert_eq!(told("a\nb"), [of_class("a"), of_class("b")]);
+        assert_eq!(told("(some) words:"), [of_class("(some) words:")]);
     }
 }

@@ -39,8 +39,7 @@ pub struct Document {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Egress {
     /// PEM files with authorities to trust besides those of the system.
-    #[schemars(with = "Option<Vec<PathBuf>>")]
-    pub ca: Option<Vec<Spanned<PathBuf>>>,
+    pub ca: Option<Vec<PathBuf>>,
     /// The proxies.
     pub proxy: Option<Proxy>,
 }
@@ -52,8 +51,7 @@ pub struct Provider {
     /// The component.
     pub plugin: Option<Plugin>,
     /// The requests it may send; without this key those of the shipped grant, with an empty list none.
-    #[schemars(with = "Option<Vec<Rule>>")]
-    pub egress: Option<Vec<Spanned<Rule>>>,
+    pub egress: Option<Vec<Rule>>,
     /// Files that a class may name: the path as in the class, and the file of this machine that it stands for.
     pub config_files: Option<BTreeMap<String, PathBuf>>,
     /// What one call may use.

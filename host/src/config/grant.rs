@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use coffer_sandbox::egress::RuleSettings;
 use coffer_sandbox::limits::Limits;
-use serde_saphyr::Spanned;
 
 use super::document::{self, Digest, Text};
 use super::{Error, read_certificates};
+use crate::mistake::{Mistake, Mistakes, Position};
 
 /// The grant of one provider.
 #[derive(Clone, Debug)]
@@ -26,17 +26,21 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Makes the grant of what a file says, on top of what was granted before. Paths are relative to `base`.
+    /// Makes the grant of what a file says, on top of what was granted before. Paths are relative to `base`; `position`
+    /// is where the provider stands.
     pub(super) fn read(
-        name: &str,
         provider: document::Provider,
+        position: Position,
         base: &Path,
         before: Option<&Self>,
     ) -> Result<Self, Error> {
         let (file, digest) = match (provider.plugin, before) {
             (Some(plugin), _) => (base.join(plugin.file), plugin.digest.map(|Text(digest)| digest)),
             (None, Some(before)) => (before.file.clone(), before.digest),
-            (None, None) => return Err(Error::NoPlugin { provider: name.to_owned() }),
+            (None, None) => {
+                let help = String::from("name its component: `plugin: {file: …}`");
+                return Err(Mistakes::from(Mistake::at(position, "this provider has no `plugin`").help(help)).into());
+            }
         };
         let rules = match (provider.egress, before) {
             (Some(rules), _) => rules.into_iter().map(|rule| read_rule(rule, base)).collect::<Result<_, _>>()?,
@@ -54,8 +58,8 @@ impl Grant {
     }
 }
 
-fn read_rule(rule: Spanned<document::Rule>, base: &Path) -> Result<RuleSettings, Error> {
-    let document::Rule { rule, details } = rule.value;
+fn read_rule(rule: document::Rule, base: &Path) -> Result<RuleSettings, Error> {
+    let document::Rule { rule, details } = rule;
     let mut ca = Vec::new();
     for file in &details.ca {
         ca.extend(read_certificates(&base.join(file))?);
