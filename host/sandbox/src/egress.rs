@@ -10,12 +10,18 @@
 //! put a header, body or query value into a log, an error or a record. `instance` is its caller.
 
 pub mod address;
+pub mod audit;
+mod client;
 mod connect;
+mod connector;
 mod gate;
 mod proxy;
+mod request;
 pub mod resolver;
 pub mod rules;
 mod target;
+mod throttle;
+mod tls;
 
 use std::fmt;
 use std::pin::Pin;
@@ -219,6 +225,36 @@ pub enum Error {
     /// Not valid HTTP, on one side or the other.
     #[error("protocol error: {0}")]
     Protocol(String),
+}
+
+impl Error {
+    /// The case, as `wit/provider.wit` writes it: stable, for logs and metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied",
+            Self::Dns(_) => "dns",
+            Self::Connect(_) => "connect",
+            Self::Tls(_) => "tls",
+            Self::Timeout => "timeout",
+            Self::TooLarge(_) => "too-large",
+            Self::Exhausted(_) => "exhausted",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
+    fn map_text(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Denied(text) => Self::Denied(change(text)),
+            Self::Dns(text) => Self::Dns(change(text)),
+            Self::Connect(text) => Self::Connect(change(text)),
+            Self::Tls(text) => Self::Tls(change(text)),
+            Self::Timeout => Self::Timeout,
+            Self::TooLarge(text) => Self::TooLarge(change(text)),
+            Self::Exhausted(text) => Self::Exhausted(change(text)),
+            Self::Protocol(text) => Self::Protocol(change(text)),
+        }
+    }
 }
 
 /// How a request ended, for audit and reports.

@@ -1,18 +1,42 @@
-//! One plugin's way out, and one call's view of it. The client is not connected yet: every request is denied.
+//! One plugin's way out, and one call's view of it: the order in which a request is checked, sent and recorded.
+//!
+//! `app` makes an [`Egress`] per plugin, `instance` sends through a [`Gate`] per call. A request costs one of the call's
+//! requests whether it is allowed or not, so a hostile batch ends with the budget: what comes after is counted and
+//! refused, without a record, a line or an allocation of its own.
+//!
+//! It must never spawn: dropping the future of a batch ends everything in it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{Answers, Caller, Error, Outbound, Record, Request, RuleSettings, Settings, SetupError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::audit::{self, Entry, Ledger};
+use super::client::{Pool, Progress, Sender};
+use super::connector::Route;
+use super::proxy::Proxies;
+use super::request::{Content, learn_credentials, size_of_request};
+use super::rules::{FillError, Values, explain};
+use super::target::Target;
+use super::throttle::{Budget, Policy, run};
+use super::tls::{SystemRoots, Trust, check_authorities};
+use super::{
+    Answers, Caller, Ending, Error, Outbound, Record, Request, Response, RuleSettings, Scheme, Settings, SetupError,
+};
+
+/// Connections that one plugin may keep open; further ones serve one request each.
+const KEPT_CONNECTIONS: usize = 256;
+
+/// How long an error may be.
+const LONGEST_ERROR: usize = 2 << 10;
 
 /// The rules of one plugin and the connections made under them.
 pub struct Egress {
-    rules: Vec<RuleSettings>,
-}
-
-/// One call's view of an [`Egress`].
-pub struct Gate {
-    egress: Arc<Egress>,
-    caller: Caller,
+    /// In the order in which they are tried.
+    pools: Vec<Pool>,
 }
 
 impl Egress {
@@ -21,40 +45,217 @@ impl Egress {
     ///
     /// # Errors
     ///
-    /// When certificates or proxies are not usable.
-    pub fn new(rules: Vec<RuleSettings>, _settings: Settings) -> Result<Arc<Self>, SetupError> {
-        Ok(Arc::new(Self { rules }))
+    /// When certificates or proxies are not usable, or parts of a rule contradict each other.
+    pub fn new(rules: Vec<RuleSettings>, settings: Settings) -> Result<Arc<Self>, SetupError> {
+        check_authorities(&settings.ca, "the egress settings")?;
+        let system = Arc::new(SystemRoots::default());
+        let kept = Arc::new(Semaphore::new(KEPT_CONNECTIONS));
+        let pools = rules.into_iter().map(|rule| {
+            check_rule(&rule)?;
+            let proxies = choose_proxies(&rule, &settings)?;
+            let trusted = settings.ca.iter().chain(&rule.ca).cloned().collect();
+            Ok(Pool::new(Route {
+                rule: rule.rule,
+                connect: rule.connect,
+                server_name: rule.server_name,
+                trust: Trust::new(Arc::clone(&system), trusted),
+                proxies,
+                resolver: Arc::clone(&settings.resolver),
+                kept: Arc::clone(&kept),
+            }))
+        });
+        Ok(Arc::new(Self { pools: pools.collect::<Result<_, _>>()? }))
     }
 
     /// Opens a gate for one call.
     #[must_use]
     pub fn open(self: &Arc<Self>, caller: Caller) -> Gate {
-        Gate { egress: Arc::clone(self), caller }
+        Gate {
+            values: self.pools.iter().map(|pool| pool.rule().fill(&caller.parameters)).collect(),
+            budget: Budget::new(&caller.limits),
+            slots: Semaphore::new(caller.limits.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
+            ledger: Ledger::default(),
+            taken: AtomicUsize::new(0),
+            unrecorded: AtomicU64::new(0),
+            egress: Arc::clone(self),
+            caller,
+        }
     }
 }
 
+fn check_rule(rule: &RuleSettings) -> Result<(), SetupError> {
+    let text = rule.rule.text();
+    check_authorities(&rule.ca, &format!("rule `{text}`"))?;
+    if rule.rule.scheme() == Scheme::Http && (rule.server_name.is_some() || !rule.ca.is_empty()) {
+        return Err(SetupError::TlsOfHttp(Arc::clone(text)));
+    }
+    Ok(())
+}
+
+fn choose_proxies(rule: &RuleSettings, settings: &Settings) -> Result<Proxies, SetupError> {
+    let text = rule.rule.text();
+    match &rule.proxy {
+        Some(proxy) => {
+            let proxies = Proxies::of_rule(proxy, text)?;
+            if rule.connect.is_some() && rule.rule.scheme() == Scheme::Http && proxies.may_intercept(Scheme::Http) {
+                return Err(SetupError::ConnectBehindProxy(Arc::clone(text)));
+            }
+            Ok(proxies)
+        }
+        // `connect` says where to dial; a proxy of the settings would dial something else.
+        None if rule.connect.is_some() => Ok(Proxies::none()),
+        None => Proxies::of_settings(&settings.proxy),
+    }
+}
+
+/// One call's view of an [`Egress`].
+pub struct Gate {
+    egress: Arc<Egress>,
+    caller: Caller,
+    /// One for each rule.
+    values: Vec<Result<Values, FillError>>,
+    budget: Budget,
+    slots: Semaphore,
+    ledger: Ledger,
+    /// How many requests have a record.
+    taken: AtomicUsize,
+    unrecorded: AtomicU64,
+}
+
 impl Gate {
-    /// What was asked and answered so far, in the order in which it ended.
+    /// What was asked and answered so far, in the order of the requests. At most as many as the call may send requests.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        Vec::new()
+        self.ledger.records()
     }
 
     /// How many requests were refused without a record, because the call had used up its requests before.
     #[must_use]
     pub fn unrecorded(&self) -> u64 {
-        0
+        self.unrecorded.load(Ordering::Relaxed)
+    }
+
+    async fn send_all(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>> {
+        let mut answers: Vec<_> = requests.iter().map(|_| Err(Error::Timeout)).collect();
+        let mut waiting = requests.into_iter().enumerate();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < self.caller.limits.concurrent.max(1) {
+                let Some((index, request)) = waiting.next() else { break };
+                match self.admit(&request) {
+                    Ok(number) => running.push(async move { (index, self.answer(number, request).await) }),
+                    Err(error) => place(&mut answers, index, Err(error)),
+                }
+            }
+            match running.next().await {
+                Some((index, answer)) => place(&mut answers, index, answer),
+                None => return answers,
+            }
+        }
+    }
+
+    /// Takes a request out of the budget, and gives it its number.
+    fn admit(&self, request: &Request) -> Result<usize, Error> {
+        if !self.budget.take_request() {
+            self.unrecorded.fetch_add(1, Ordering::Relaxed);
+            return Err(exhausted("requests", self.caller.limits.requests));
+        }
+        learn_credentials(&request.headers, &self.caller.redactor);
+        Ok(self.taken.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn answer(&self, number: usize, request: Request) -> Result<Response, Error> {
+        let target = Target::parse(&request.url);
+        let mut entry = Entry {
+            caller: &self.caller,
+            ledger: &self.ledger,
+            number,
+            started: Instant::now(),
+            rule: None,
+            method: request.method.clone(),
+            host: target.as_ref().map(Target::authority).unwrap_or_default(),
+            path: target.as_ref().map(|target| target.path.clone()).unwrap_or_default(),
+            progress: Progress::default(),
+            ending: None,
+        };
+        let answer = self.check_and_send(request, target, &mut entry).await;
+        let answer = answer.map_err(|error| error.map_text(|text| self.caller.redactor.clean(&text, LONGEST_ERROR)));
+        entry.close(match &answer {
+            Ok(response) => Ending::Status(response.status),
+            Err(error) => Ending::Failed(error.clone()),
+        });
+        answer
+    }
+
+    async fn check_and_send(
+        &self,
+        mut request: Request,
+        target: Result<Target, String>,
+        entry: &mut Entry<'_>,
+    ) -> Result<Response, Error> {
+        if !self.budget.take_bytes_out(size_of_request(&request)) {
+            return Err(exhausted("bytes-out", self.caller.limits.bytes_out));
+        }
+        let target = target.map_err(Error::Protocol)?;
+        let content = Content::take(&mut request).map_err(Error::Protocol)?;
+        let pool = self.choose(&target, content.method.as_str())?;
+        entry.rule = Some(Arc::clone(pool.rule().text()));
+        let policy = Policy::new(&content.method, &request.options);
+        let mut sender = Sender {
+            pool,
+            target: &target,
+            content: &content,
+            budget: &self.budget,
+            progress: &entry.progress,
+            most: self.caller.limits.response,
+            time: request.options.timeout,
+            until: None,
+        };
+        let deadline = self.caller.deadline;
+        if deadline <= Instant::now() {
+            return Err(Error::Timeout);
+        }
+        let sending = async {
+            let _slot = self.slots.acquire().await;
+            run(&mut sender, &policy, deadline).await
+        };
+        timeout_at(deadline, sending).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    /// The pool of the first rule that allows the request.
+    fn choose(&self, target: &Target, method: &str) -> Result<&Pool, Error> {
+        let mut rules = self.egress.pools.iter().zip(&self.values);
+        let allowed = rules.find(|(pool, values)| {
+            values.as_ref().is_ok_and(|values| pool.rule().compare(values, method, target).is_none())
+        });
+        allowed.map(|(pool, _)| pool).ok_or_else(|| {
+            let rules = self.egress.pools.iter().map(Pool::rule).zip(&self.values);
+            Error::Denied(explain(&self.caller.plugin, rules, method, target))
+        })
     }
 }
 
 impl Outbound for Gate {
     fn send(&self, requests: Vec<Request>) -> Answers<'_> {
-        let refuse = |request: Request| {
-            let target = super::target::Target::parse(&request.url).map_err(Error::Protocol)?;
-            let values: Vec<_> = self.egress.rules.iter().map(|rule| rule.rule.fill(&self.caller.parameters)).collect();
-            let rules = self.egress.rules.iter().map(|rule| &rule.rule).zip(&values);
-            Err(Error::Denied(super::rules::explain(&self.caller.plugin, rules, &request.method, &target)))
-        };
-        Box::pin(std::future::ready(requests.into_iter().map(refuse).collect()))
+        Box::pin(self.send_all(requests))
     }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let unrecorded = self.unrecorded();
+        if unrecorded > 0 {
+            audit::write_unrecorded(&self.caller, unrecorded);
+        }
+    }
+}
+
+fn place(answers: &mut [Result<Response, Error>], index: usize, answer: Result<Response, Error>) {
+    if let Some(slot) = answers.get_mut(index) {
+        *slot = answer;
+    }
+}
+
+fn exhausted(limit: &str, most: impl std::fmt::Display) -> Error {
+    Error::Exhausted(format!("the call has used up `{limit}` of the grant ({most})"))
 }

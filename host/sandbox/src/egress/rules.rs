@@ -128,6 +128,21 @@ impl Rule {
         self.references.iter().map(|reference| reference.fill(parameters)).collect::<Result<_, _>>().map(Values)
     }
 
+    /// Whether the rule's URL holds this address.
+    pub(crate) fn names_address(&self, address: IpAddr) -> bool {
+        self.host == HostPattern::Address(address)
+    }
+
+    /// Whether the rule's URL holds `localhost`, which names the loopback addresses (RFC 6761 section 6.3).
+    pub(crate) fn names_localhost(&self) -> bool {
+        match &self.host {
+            HostPattern::Name { wildcard: false, labels } => {
+                matches!(labels.as_slice(), [Piece::Literal(label)] if label == "localhost")
+            }
+            _ => false,
+        }
+    }
+
     /// Compares; none means that the rule allows the request.
     pub(crate) fn compare(&self, values: &Values, method: &str, target: &Target) -> Option<Mismatch> {
         let found = Mismatch {

@@ -83,7 +83,6 @@ pub(crate) struct Target {
     /// As sent.
     pub(crate) path: String,
     /// As sent, absolute.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the client, which comes next, sends it"))]
     pub(crate) uri: http::Uri,
 }
 

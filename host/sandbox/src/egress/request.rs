@@ -1,0 +1,224 @@
+//! A provider's method, headers and body, turned into what HTTP can carry.
+//!
+//! `gate` calls it after `target` and before `rules`. Headers that decide how a message is framed or where it goes are
+//! Coffer's: whoever could set them could send a second request inside the first one.
+//!
+//! It must never quote a header's value or the body in an error.
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use zeroize::Zeroizing;
+
+use super::Request;
+use crate::redact::Redactor;
+
+/// Headers of one request.
+const MOST_HEADERS: usize = 100;
+
+/// Bytes of one request's headers.
+const MOST_HEADER_BYTES: usize = 64 << 10;
+
+/// Bytes of a method; the longest registered one has seventeen.
+const LONGEST_METHOD: usize = 32;
+
+/// Set by Coffer alone: framing, connection and negotiation. `Proxy-…` is refused by its prefix.
+const RESERVED: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Everything of a request but its URL.
+pub(crate) struct Content {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    /// Wiped when the last attempt is over.
+    pub(crate) body: Bytes,
+    /// Method, URL, headers and body in bytes.
+    pub(crate) size: u64,
+}
+
+impl Content {
+    /// Checks and takes method, headers and body of `request`; the error says what is wrong with them.
+    pub(crate) fn take(request: &mut Request) -> Result<Self, String> {
+        let method = check_method(&request.method)?;
+        let mut headers = check_headers(&request.headers)?;
+        if !request.body.is_empty() && (method == Method::GET || method == Method::HEAD) {
+            return Err(format!("{method} has a body, which proxies and servers read differently"));
+        }
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let size = size_of_request(request);
+        let body = match std::mem::take(&mut request.body) {
+            body if body.is_empty() => Bytes::new(),
+            body => Bytes::from_owner(Zeroizing::new(body)),
+        };
+        Ok(Self { method, headers, body, size })
+    }
+}
+
+/// Teaches `redactor` the credentials in `headers`, valid or not.
+pub(crate) fn learn_credentials(headers: &[(String, String)], redactor: &Redactor) {
+    for (_, value) in headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str())) {
+        let value = value.trim();
+        let credentials = value.split_once(' ').map_or(value, |(_, credentials)| credentials);
+        redactor.learn(credentials.as_bytes());
+    }
+}
+
+/// Method, URL, headers and body in bytes.
+pub(crate) fn size_of_request(request: &Request) -> u64 {
+    let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (request.method.len() + request.url.len() + headers + request.body.len()) as u64
+}
+
+fn check_method(method: &str) -> Result<Method, String> {
+    let valid = method.len() <= LONGEST_METHOD && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    match Method::from_bytes(method.as_bytes()) {
+        Ok(method) if valid => Ok(method),
+        _ => Err("the method is not a name in upper case".to_owned()),
+    }
+}
+
+fn check_headers(given: &[(String, String)]) -> Result<HeaderMap, String> {
+    let size: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if given.len() > MOST_HEADERS || size > MOST_HEADER_BYTES {
+        return Err(format!(
+            "there are more than {MOST_HEADERS} headers, or more than {MOST_HEADER_BYTES} bytes of them"
+        ));
+    }
+    let mut headers = HeaderMap::with_capacity(given.len() + 1);
+    for (position, (name, value)) in given.iter().enumerate() {
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| format!("header {} has a name that HTTP does not allow", position + 1))?;
+        if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
+            return Err(format!("header `{name}` is set by Coffer alone"));
+        }
+        let mut value = check_value(value).ok_or_else(|| {
+            format!("header `{name}` has a value with control characters, characters outside ASCII or spaces around it")
+        })?;
+        value.set_sensitive(name == AUTHORIZATION);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn check_value(value: &str) -> Option<HeaderValue> {
+    let printable = value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if !printable || value.starts_with(' ') || value.ends_with(' ') {
+        return None;
+    }
+    HeaderValue::from_str(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::Options;
+
+    fn request(method: &str, headers: &[(&str, &str)], body: &[u8]) -> Request {
+        Request {
+            method: method.to_owned(),
+            url: "https://a.example/".to_owned(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body: body.to_vec(),
+            options: Options::default(),
+        }
+    }
+
+    fn refusal(mut request: Request) -> String {
+        Content::take(&mut request).err().expect("the request is refused")
+    }
+
+    #[test]
+    fn a_plain_request_is_taken_as_it_is() {
+        let mut request = request("POST", &[("Accept", "application/json"), ("X-A", "1"), ("x-a", "")], b"abc");
+        let content = Content::take(&mut request).unwrap();
+        assert_eq!(content.method, Method::POST);
+        assert_eq!(content.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", ""]);
+        assert_eq!(content.headers.get("accept").unwrap(), "application/json");
+        assert_eq!(content.headers.get("accept-encoding").unwrap(), "identity");
+        assert_eq!(content.body, "abc");
+        assert_eq!(content.size, (4 + 18 + 6 + 16 + 3 + 1 + 3 + 3) as u64);
+    }
+
+    #[test]
+    fn headers_that_frame_or_route_a_message_are_refused_in_any_spelling() {
+        for name in [
+            "Host",
+            "host",
+            "HOST",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Upgrade",
+            "HTTP2-Settings",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "proxy-anything",
+            "Content-Length",
+            "Expect",
+            "Accept-Encoding",
+        ] {
+            let reason = refusal(request("GET", &[(name, "x")], b""));
+            assert_eq!(reason, format!("header `{}` is set by Coffer alone", name.to_ascii_lowercase()));
+        }
+    }
+
+    #[test]
+    fn a_header_cannot_smuggle_another_one_in() {
+        let values =
+            ["zz\r\nHost: b", "zz\nb", "zz\rb", "zz\0b", "zz\tb", "zz\u{7f}b", " zz", "zz ", "zzä", "zz\u{85}b"];
+        for value in values {
+            let reason = refusal(request("GET", &[("X-Token", value)], b""));
+            assert!(reason.contains("`x-token` has a value"), "{value:?}: {reason}");
+            assert!(!reason.contains("zz"), "{reason}");
+        }
+        for name in ["", "a b", "a:b", "a\r\nb", "ä", ":authority", "a\0"] {
+            let reason = refusal(request("GET", &[("ok", "1"), (name, "x")], b""));
+            assert_eq!(reason, "header 2 has a name that HTTP does not allow", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_method_is_a_name_in_upper_case() {
+        for method in ["", "get", "GET ", "G ET", "GET\r\n", "GÉT", "GET/1", &"A".repeat(33)] {
+            assert_eq!(refusal(request(method, &[], b"")), "the method is not a name in upper case", "{method:?}");
+        }
+    }
+
+    #[test]
+    fn get_and_head_have_no_body() {
+        for method in ["GET", "HEAD"] {
+            assert!(refusal(request(method, &[], b"x")).starts_with(&format!("{method} has a body")));
+        }
+        assert!(Content::take(&mut request("DELETE", &[], b"x")).is_ok());
+    }
+
+    #[test]
+    fn too_many_headers_are_refused_before_they_are_copied() {
+        assert!(refusal(request("GET", &[("a", "b"); 101], b"")).starts_with("there are more than 100"));
+        let long = "x".repeat(64 << 10);
+        assert!(refusal(request("GET", &[("a", &long)], b"")).starts_with("there are more than 100"));
+    }
+
+    #[test]
+    fn credentials_are_learned_without_their_scheme() {
+        let redactor = Redactor::default();
+        let headers =
+            request("GET", &[("AUTHORIZATION", "Bearer abcdef.123"), ("authorization", "rawtoken")], b"").headers;
+        learn_credentials(&headers, &redactor);
+        assert!(redactor.finds("abcdef.123") && redactor.finds("rawtoken"));
+        assert!(!redactor.finds("Bearer"));
+    }
+}
