@@ -4,8 +4,6 @@
 //! says what is wrong, with which object, and what to do about it. It must never hold a client secret, a token or the
 //! value of an object: whoever writes one decides that, nobody filters afterwards.
 
-use std::fmt::Write as _;
-
 /// What a failure means to whoever decides what happens next; the cases are those of `wit/provider.wit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -49,7 +47,7 @@ impl Failure {
 
     /// All mistakes of a class in one failure.
     pub(crate) fn of_mistakes(mistakes: &[String]) -> Self {
-        Self::invalid(enumerate("mistakes in the parameters", mistakes))
+        Self::invalid(join(mistakes))
     }
 
     /// All objects that failed in one failure. Objects with the same cause share a line; the kind is the one that
@@ -62,7 +60,7 @@ impl Failure {
             }
             other => other,
         };
-        Self::new(kind, enumerate("objects could not be fetched", &group(failed)))
+        Self::new(kind, join(&group(failed)))
     }
 }
 
@@ -135,21 +133,19 @@ fn group(failed: Vec<ObjectFailure>) -> Vec<String> {
     causes.into_iter().map(line).collect()
 }
 
-/// A single item as it is, several as a numbered list: the numbers keep them apart where line ends get lost.
-fn enumerate(what: &str, items: &[String]) -> String {
+/// One line each: the host and its linter take a line for a mistake.
+fn join(lines: &[String]) -> String {
     /// Coffer cuts a message at 4 KiB by default. Better to leave out whole lines, and to say so.
     const ROOM: usize = 3_600;
-    if let [item] = items {
-        return item.clone();
-    }
-    let mut text = format!("{} {what}:", items.len());
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 && text.len() + item.len() > ROOM {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\nand {} more", items.len() - index);
-            break;
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        if index > 0 && text.len() + line.len() > ROOM {
+            return text + &format!("\nand {} more", lines.len() - index);
         }
-        let _ = write!(text, "\n({}) {item}", index + 1);
+        if index > 0 {
+            text.push('\n');
+        }
+        text.push_str(line);
     }
     text
 }

@@ -73,8 +73,8 @@ impl Identity {
         }
     }
 
-    /// Parameters that have no effect with this way.
-    pub(crate) fn remarks(self, reader: &Reader<'_>) -> Option<String> {
+    /// A parameter that has no effect with this way.
+    pub(crate) fn remark(self, reader: &Reader<'_>) -> Option<String> {
         (!reader.text("userAssignedIdentityID").is_empty()).then(|| {
             "the parameter userAssignedIdentityID has no effect without useVMManagedIdentity: \"true\"".to_owned()
         })

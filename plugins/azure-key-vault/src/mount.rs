@@ -13,7 +13,7 @@ use crate::failure::{Failure, FailureKind, ObjectFailure, tidy};
 use crate::http::{Error, Http, Response};
 use crate::identity::Credentials;
 use crate::objects::Object;
-use crate::parameters::Settings;
+use crate::parameters::{Judged, Settings, judge};
 use crate::provider::{File, ObjectVersion, Outcome, Request};
 use crate::token::Token;
 use crate::vault::answer::{Answer, Attributes};
@@ -29,7 +29,8 @@ use crate::vault::refusal::{self, Asked, Explained};
 /// # Errors
 /// Every mistake of the parameters or every object that failed, in one [`Failure`].
 pub fn mount(request: &Request, http: &impl Http) -> Result<Outcome, Failure> {
-    let settings = Settings::parse(&request.parameters)?;
+    let Judged { settings, mistakes, remarks } = judge(&request.parameters);
+    let settings = settings.ok_or_else(|| Failure::of_mistakes(&mistakes))?;
     let credentials = settings.identity.credentials(request)?;
     let reads = Reads::new(&settings.objects);
     let visit = Visit { http, settings: &settings, credentials: &credentials, request, reads };
@@ -37,7 +38,7 @@ pub fn mount(request: &Request, http: &impl Http) -> Result<Outcome, Failure> {
     let session = token.keep(&visit.owner(), request.now);
     let mut outcome = visit.collect(answers)?;
     outcome.session = session;
-    outcome.remarks.splice(0..0, settings.remarks.iter().cloned());
+    outcome.remarks.splice(0..0, remarks);
     Ok(outcome)
 }
 
@@ -202,9 +203,10 @@ impl<H: Http> Visit<'_, H> {
         }
     }
 
-    /// Whose token it is: everything that decides who the vault sees.
+    /// Whose token it is: everything that decides who the vault sees. One line, because the client id is made one.
     fn owner(&self) -> String {
-        format!("{} {}", self.settings.session_key(), self.credentials.client_id())
+        let client_id = self.credentials.client_id();
+        format!("{} {}", self.settings.session_key(), client_id.escape_default())
     }
 
     /// An id by which logs of both sides can be compared, another one for each `part`: UUID version 4 (RFC 9562).

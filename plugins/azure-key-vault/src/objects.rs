@@ -17,42 +17,67 @@ use crate::spelling;
 use crate::yaml::{Document, Node, Value};
 use fields::Fields;
 
-/// Every object of a class, in order.
-#[derive(Debug)]
+/// What came of the parameter.
+#[derive(Debug, Default)]
 pub(crate) struct Objects {
-    /// At least one.
+    /// Every object without a mistake, in order; not empty unless there are mistakes.
     pub(crate) list: Vec<Object>,
+    /// Every mistake.
+    pub(crate) mistakes: Vec<String>,
     /// What looks like a mistake and has no effect.
     pub(crate) remarks: Vec<String>,
 }
 
 /// Reads the parameter.
-///
-/// # Errors
-/// Every mistake, a line each.
-pub(crate) fn parse(text: &str) -> Result<Objects, Vec<String>> {
+pub(crate) fn parse(text: &str) -> Objects {
+    let mut objects = Objects::default();
     // The reference trims first, so that a first line may be indented.
-    let text = text.trim();
-    let document = Document::parse(text).map_err(|error| vec![format!("objects is not YAML: {error}")])?;
-    let elements = elements(&document).map_err(|mistake| vec![mistake])?;
-    let mut mistakes = Vec::new();
-    let mut objects = Objects { list: Vec::new(), remarks: Vec::new() };
-    for (index, element) in elements.into_iter().enumerate() {
-        match parse_element(index, element) {
-            Ok(Some((object, remarks))) => {
-                objects.list.push(object);
-                objects.remarks.extend(remarks);
-            }
+    let document = Document::parse(text.trim()).map_err(|error| format!("objects is not YAML: {error}"));
+    let elements = match document.as_ref() {
+        Ok(document) => elements(document),
+        Err(mistake) => Err(mistake.clone()),
+    };
+    match elements {
+        Ok(elements) => elements.into_iter().enumerate().for_each(|(index, element)| objects.read(index, element)),
+        Err(mistake) => objects.mistakes.push(mistake),
+    }
+    objects.mistakes.extend(find_folders(&objects.list));
+    if objects.mistakes.is_empty() && objects.list.is_empty() {
+        objects.mistakes.push("objects.array is empty: name at least one object of the vault".into());
+    }
+    objects
+}
+
+impl Objects {
+    fn read(&mut self, index: usize, element: Node<'_>) {
+        let position = format!("objects.array[{index}]");
+        let text = match element.value() {
             // The reference drops elements that are null.
-            Ok(None) => {}
-            Err(found) => mistakes.extend(found),
+            Value::Null => return,
+            Value::Scalar(scalar) => scalar.text,
+            Value::Mapping(_) => {
+                return self.mistakes.push(format!(
+                    "{position} is a mapping, but must be a block of text: write `- |` and put the fields on the next \
+                     lines"
+                ));
+            }
+            Value::Sequence(_) => {
+                return self.mistakes.push(format!("{position} is a list, but must be a block of text"));
+            }
+        };
+        let document = match Document::parse(text) {
+            Ok(document) => document,
+            Err(error) => return self.mistakes.push(format!("{position}, {error}")),
+        };
+        let fields = Fields::read(&document);
+        let name = fields.name().map(|name| format!(" ({})", crate::failure::tidy(name, 127))).unwrap_or_default();
+        let placed = |message: String| format!("{position}{name}: {message}");
+        self.remarks.extend(fields.remarks().map(placed));
+        match Object::new(&fields) {
+            Ok(object) => self.list.push(object),
+            Err(mistakes) => self.mistakes.extend(mistakes.into_iter().map(placed)),
         }
     }
-    mistakes.extend(find_folders(&objects.list));
-    if mistakes.is_empty() && objects.list.is_empty() {
-        mistakes.push("objects.array is empty: name at least one object of the vault".into());
-    }
-    if mistakes.is_empty() { Ok(objects) } else { Err(mistakes) }
 }
 
 /// The elements of `array`.
@@ -77,30 +102,6 @@ fn elements(document: &Document) -> Result<Vec<Node<'_>>, String> {
     }
 }
 
-fn parse_element(index: usize, element: Node<'_>) -> Result<Option<(Object, Vec<String>)>, Vec<String>> {
-    let position = format!("objects.array[{index}]");
-    let text = match element.value() {
-        Value::Null => return Ok(None),
-        Value::Scalar(scalar) => scalar.text,
-        Value::Mapping(_) => {
-            return Err(vec![format!(
-                "{position} is a mapping, but must be a block of text: write `- |` and put the fields on the next lines"
-            )]);
-        }
-        Value::Sequence(_) => return Err(vec![format!("{position} is a list, but must be a block of text")]),
-    };
-    let document = Document::parse(text).map_err(|error| vec![format!("{position}, {error}")])?;
-    let fields = Fields::read(&document).map_err(|found| place(found, &position, None))?;
-    let object = Object::new(&fields).map_err(|found| place(found, &position, fields.name()))?;
-    Ok(Some((object, place(fields.remarks().to_vec(), &position, fields.name()))))
-}
-
-/// Puts the element, and the object's name where it has one, before each message.
-fn place(messages: Vec<String>, position: &str, name: Option<&str>) -> Vec<String> {
-    let name = name.map(|name| format!(" ({})", crate::failure::tidy(name, 127))).unwrap_or_default();
-    messages.into_iter().map(|message| format!("{position}{name}: {message}")).collect()
-}
-
 /// A file cannot be a folder as well. Equal paths are no mistake: the last one wins, as in the reference.
 fn find_folders(objects: &[Object]) -> Vec<String> {
     let files: HashMap<&str, &Object> = objects.iter().map(|object| (object.path.as_str(), object)).collect();
@@ -121,14 +122,18 @@ fn find_folders(objects: &[Object]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(text: &str) -> Vec<Object> {
-        parse(text).unwrap().list
+        let objects = parse(text);
+        assert!(objects.mistakes.is_empty(), "{:?}", objects.mistakes);
+        objects.list
     }
 
     fn mistakes(text: &str) -> Vec<String> {
-        parse(text).unwrap_err()
+        parse(text).mistakes
     }
 
     /// One element with these lines.
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_optional_field_is_ignored_and_remarked() {
-        let objects = parse(&element("objectName: a\nobjectType: secret\nobjectAlais: b")).unwrap();
+        let objects = parse(&element("objectName: a\nobjectType: secret\nobjectAlais: b"));
         assert_eq!(objects.list[0].path, "a");
         assert_eq!(
             objects.remarks,
@@ -230,7 +235,61 @@ mod tests {
 
     #[test]
     fn unknown_fields_that_resemble_nothing_are_ignored_in_silence() {
-        let objects = parse(&element("objectName: a\nobjectType: secret\ncomment: b\nowner: c")).unwrap();
-        assert!(objects.remarks.is_empty());
+        let objects = parse(&element("objectName: a\nobjectType: secret\ncomment: b\nowner: c"));
+        assert!(objects.remarks.is_empty() && objects.mistakes.is_empty());
+    }
+
+    /// Pieces that YAML and objects are made of, so that random texts get past the first line.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "array:",
+            "\n",
+            "\n  - ",
+            "\n  - |\n    ",
+            "\n    ",
+            "objectName: ",
+            "objectType: ",
+            "secret",
+            "objectAlias: ",
+            "objectVersionHistory: ",
+            "filePermission: ",
+            "0755",
+            "9223372036854775808",
+            "a/b",
+            "..",
+            "&x ",
+            "*x",
+            "<<: ",
+            "{",
+            "}",
+            "[",
+            "]",
+            ", ",
+            ": ",
+            "? ",
+            "!!int ",
+            "!!binary ",
+            "\"",
+            "'",
+            "\t",
+            "---",
+            "%TAG ! x",
+            "~",
+            "\u{feff}",
+            "ä",
+        ]);
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".*", pieces in pieces()) {
+            for text in [text, pieces] {
+                let objects = parse(&text);
+                prop_assert!(!objects.list.is_empty() || !objects.mistakes.is_empty());
+                let nested = element(&text);
+                parse(&nested);
+            }
+        }
     }
 }

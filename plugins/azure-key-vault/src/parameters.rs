@@ -1,11 +1,11 @@
-//! The parameters of a class, read once: after [`Settings::parse`] nobody looks at a parameter again.
+//! The parameters of a class, read once: after [`judge`] nobody looks at a parameter again.
 //!
 //! Keys are case-sensitive and values are trimmed, as in the reference. Every mistake that can be found without the
 //! network is found here and reported with the others; unknown keys have no effect, and one that looks like a misspelt
 //! parameter is remarked. `check` and `mount` are the callers.
 
 use crate::cloud::Cloud;
-use crate::failure::{Failure, tidy};
+use crate::failure::tidy;
 use crate::identity::Identity;
 use crate::objects::{self, Object};
 use crate::provider::Parameters;
@@ -27,6 +27,9 @@ const KNOWN: [&str; 11] = [
     "objects",
 ];
 
+/// Those without which nothing works; of the two spellings of the tenant one will do.
+const REQUIRED: [&str; 4] = ["keyvaultName", "tenantID", "tenantId", "objects"];
+
 /// What a class asks for.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -40,6 +43,15 @@ pub(crate) struct Settings {
     pub(crate) vault: Vault,
     /// What to fetch; at least one.
     pub(crate) objects: Vec<Object>,
+}
+
+/// What came of the parameters.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// What the class asks for; none after a mistake.
+    pub(crate) settings: Option<Settings>,
+    /// Every mistake.
+    pub(crate) mistakes: Vec<String>,
     /// What has no effect and looks like a mistake.
     pub(crate) remarks: Vec<String>,
 }
@@ -54,33 +66,33 @@ pub(crate) struct Reader<'p> {
     mistakes: Vec<String>,
 }
 
-impl Settings {
-    /// Reads and judges all parameters.
-    ///
-    /// # Errors
-    /// `InvalidRequest` with every mistake, a line each.
-    pub(crate) fn parse(parameters: &Parameters) -> Result<Self, Failure> {
-        let mut reader = Reader { parameters, mistakes: Vec::new() };
-        let identity = Identity::choose(&mut reader);
-        let cloud = Cloud::named(reader.text("cloudName"));
-        let cloud = reader.note(cloud);
-        let name = reader.required("keyvaultName");
-        // Where the cloud is unknown, any will do to judge the name.
-        let vault = name.map(|name| Vault::new(name, cloud.map_or("vault", |cloud| cloud.vault_domain)));
-        let vault = vault.and_then(|vault| reader.note(vault));
-        let tenant = Tenant::read(&mut reader);
-        let objects = reader.required("objects").map(objects::parse).and_then(|parsed| reader.note_all(parsed));
-        match (identity, cloud, vault, tenant, objects) {
-            (Some(identity), Some(cloud), Some(vault), Some(tenant), Some(objects)) if reader.mistakes.is_empty() => {
-                let mut remarks = remark_unknown(parameters);
-                remarks.extend(identity.remarks(&reader));
-                remarks.extend(objects.remarks);
-                Ok(Self { cloud, tenant, identity, vault, objects: objects.list, remarks })
-            }
-            _ => Err(Failure::of_mistakes(&reader.mistakes)),
+/// Reads and judges all parameters.
+pub(crate) fn judge(parameters: &Parameters) -> Judged {
+    let mut reader = Reader { parameters, mistakes: Vec::new() };
+    let identity = Identity::choose(&mut reader);
+    let cloud = Cloud::named(reader.text("cloudName"));
+    let cloud = reader.note(cloud);
+    let name = reader.required("keyvaultName");
+    // Where the cloud is unknown, any will do to judge the name.
+    let vault = name.map(|name| Vault::new(name, cloud.map_or("vault", |cloud| cloud.vault_domain)));
+    let vault = vault.and_then(|vault| reader.note(vault));
+    let tenant = Tenant::read(&mut reader);
+    let objects = reader.required("objects").map(objects::parse).unwrap_or_default();
+    let mut remarks = remark_unknown(parameters);
+    remarks.extend(identity.and_then(|identity| identity.remark(&reader)));
+    remarks.extend(objects.remarks);
+    let mut mistakes = reader.mistakes;
+    mistakes.extend(objects.mistakes);
+    let settings = match (identity, cloud, vault, tenant) {
+        (Some(identity), Some(cloud), Some(vault), Some(tenant)) if mistakes.is_empty() => {
+            Some(Settings { cloud, tenant, identity, vault, objects: objects.list })
         }
-    }
+        _ => None,
+    };
+    Judged { settings, mistakes, remarks }
+}
 
+impl Settings {
     /// Everything that decides who the vault sees, apart from the credentials themselves.
     pub(crate) fn session_key(&self) -> String {
         format!("{} {} {}", self.identity.name(), self.cloud.name, self.tenant.as_str().to_ascii_lowercase())
@@ -156,10 +168,6 @@ impl<'p> Reader<'p> {
     fn note<T>(&mut self, judged: Result<T, impl std::fmt::Display>) -> Option<T> {
         judged.map_err(|mistake| self.mistakes.push(mistake.to_string())).ok()
     }
-
-    fn note_all<T>(&mut self, judged: Result<T, Vec<String>>) -> Option<T> {
-        judged.map_err(|mistakes| self.mistakes.extend(mistakes)).ok()
-    }
 }
 
 /// Letters, digits, dots and dashes, as the reference; not only dots, which a path would resolve.
@@ -172,11 +180,11 @@ fn is_from_driver(key: &str) -> bool {
     key.starts_with("csi.storage.k8s.io/") || key == "secretProviderClass"
 }
 
-/// Unknown parameters that look like one of ours which is not there.
+/// Unknown parameters that look like an optional one which is not there. A required one that is not there is a mistake
+/// of its own.
 fn remark_unknown(parameters: &Parameters) -> Vec<String> {
-    let has_tenant = parameters.contains_key("tenantID") || parameters.contains_key("tenantId");
-    let is_there = |known: &str| parameters.contains_key(known) || has_tenant && known.starts_with("tenant");
-    let absent: Vec<&str> = KNOWN.into_iter().filter(|known| !is_there(known)).collect();
+    let optional = KNOWN.into_iter().filter(|known| !REQUIRED.contains(known));
+    let absent: Vec<&str> = optional.filter(|known| !parameters.contains_key(*known)).collect();
     let unknown = parameters.keys().filter(|key| !KNOWN.contains(&key.as_str()) && !is_from_driver(key));
     let remark = |key: &String| {
         let meant = spelling::nearest(key, &absent)?;
@@ -188,12 +196,11 @@ fn remark_unknown(parameters: &Parameters) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::FailureKind;
 
     const OBJECTS: &str = "array:\n  - |\n    objectName: a\n    objectType: secret\n";
 
     /// A class without mistakes, with these parameters instead of or besides its own; `-` takes one away.
-    fn parse(changes: &[(&str, &str)]) -> Result<Settings, Failure> {
+    fn judged(changes: &[(&str, &str)]) -> Judged {
         let mut parameters: Parameters = [("keyvaultName", "kv1"), ("tenantID", "contoso.com"), ("objects", OBJECTS)]
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -205,26 +212,32 @@ mod tests {
                 parameters.insert((*key).to_owned(), (*value).to_owned());
             }
         }
-        Settings::parse(&parameters)
+        judge(&parameters)
     }
 
+    fn parse(changes: &[(&str, &str)]) -> Settings {
+        let Judged { settings, mistakes, .. } = judged(changes);
+        settings.unwrap_or_else(|| panic!("{mistakes:?}"))
+    }
+
+    /// The only mistake.
     fn mistake(changes: &[(&str, &str)]) -> String {
-        let failure = parse(changes).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::InvalidRequest);
-        failure.message
+        let Judged { settings, mut mistakes, .. } = judged(changes);
+        assert!(settings.is_none());
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        mistakes.remove(0)
     }
 
     #[test]
     fn values_are_trimmed() {
-        let settings =
-            parse(&[("keyvaultName", " kv1\n"), ("tenantID", "\tt "), ("usePodIdentity", " false ")]).unwrap();
+        let settings = parse(&[("keyvaultName", " kv1\n"), ("tenantID", "\tt "), ("usePodIdentity", " false ")]);
         assert_eq!((settings.vault.host(), settings.tenant.as_str()), ("kv1.vault.azure.net", "t"));
     }
 
     #[test]
     fn every_boolean_of_go_is_understood_and_nothing_else() {
         for text in ["0", "f", "F", "FALSE", "false", "False", "", "  "] {
-            assert!(parse(&[("usePodIdentity", text)]).is_ok(), "{text}");
+            assert!(judged(&[("usePodIdentity", text)]).settings.is_some(), "{text}");
         }
         for text in ["1", "t", "T", "TRUE", "true", "True"] {
             assert!(mistake(&[("usePodIdentity", text)]).contains("pod identity"), "{text}");
@@ -236,8 +249,8 @@ mod tests {
 
     #[test]
     fn the_newer_spelling_of_the_tenant_wins_unless_it_is_empty() {
-        assert_eq!(parse(&[("tenantID", "a"), ("tenantId", "b")]).unwrap().tenant.as_str(), "a");
-        assert_eq!(parse(&[("tenantID", " "), ("tenantId", "b")]).unwrap().tenant.as_str(), "b");
+        assert_eq!(parse(&[("tenantID", "a"), ("tenantId", "b")]).tenant.as_str(), "a");
+        assert_eq!(parse(&[("tenantID", " "), ("tenantId", "b")]).tenant.as_str(), "b");
         assert_eq!(mistake(&[("tenantID", "-")]), "the parameter tenantID is missing");
     }
 
@@ -267,26 +280,36 @@ mod tests {
 
     #[test]
     fn a_misspelt_optional_parameter_is_remarked_and_ignored() {
-        let settings = parse(&[("cloudname", "AzureChinaCloud")]).unwrap();
-        assert_eq!(settings.cloud.name, "AzurePublicCloud");
-        assert_eq!(settings.remarks, ["the parameter `cloudname` is unknown and ignored: did you mean `cloudName`?"]);
+        let Judged { settings, remarks, .. } = judged(&[("cloudname", "AzureChinaCloud")]);
+        assert_eq!(settings.unwrap().cloud.name, "AzurePublicCloud");
+        assert_eq!(remarks, ["the parameter `cloudname` is unknown and ignored: did you mean `cloudName`?"]);
+    }
+
+    #[test]
+    fn an_identity_of_another_way_to_sign_in_is_remarked() {
+        let remarks = judged(&[("userAssignedIdentityID", "id")]).remarks;
+        assert!(
+            remarks[0].contains("userAssignedIdentityID has no effect without useVMManagedIdentity"),
+            "{remarks:?}"
+        );
     }
 
     #[test]
     fn keys_of_the_driver_and_of_older_classes_are_ignored_in_silence() {
-        let settings = parse(&[
+        let Judged { settings, remarks, .. } = judged(&[
             ("csi.storage.k8s.io/pod.name", "p"),
             ("csi.storage.k8s.io/serviceAccount.tokens", "{}"),
             ("secretProviderClass", "c"),
             ("resourceGroup", "g"),
             ("subscriptionId", "s"),
+            ("tenantid", "t"),
         ]);
-        assert!(settings.unwrap().remarks.is_empty());
+        assert!(settings.is_some() && remarks.is_empty(), "{remarks:?}");
     }
 
     #[test]
     fn a_vault_name_is_three_to_twenty_four_letters_digits_and_dashes() {
-        assert_eq!(parse(&[("keyvaultName", "My-Vault1")]).unwrap().vault.host(), "My-Vault1.vault.azure.net");
+        assert_eq!(parse(&[("keyvaultName", "My-Vault1")]).vault.host(), "My-Vault1.vault.azure.net");
         for text in ["ab", "a23456789012345678901234x", "a.b.c", "a_bc", "kv1.vault.azure.net", "k/v1"] {
             assert!(mistake(&[("keyvaultName", text)]).contains("keyvaultName"), "{text}");
         }
@@ -299,28 +322,37 @@ mod tests {
 
     #[test]
     fn an_empty_cloud_is_the_public_one() {
-        assert_eq!(parse(&[("cloudName", "")]).unwrap().cloud.name, "AzurePublicCloud");
+        assert_eq!(parse(&[("cloudName", "")]).cloud.name, "AzurePublicCloud");
     }
 
     #[test]
-    fn all_mistakes_come_at_once() {
-        let text = mistake(&[
+    fn all_mistakes_and_remarks_come_at_once() {
+        let Judged { settings, mistakes, remarks } = judged(&[
             ("usePodIdentity", "no"),
             ("keyvaultName", "-"),
             ("tenantID", "-"),
             ("cloudName", "Mars"),
-            ("objects", "array:\n  - |\n    objectName: x\n"),
+            ("clientId", "id"),
+            ("objects", "array:\n  - |\n    objectName: x\n    filePermision: 0400\n"),
         ]);
-        for part in
-            ["5 mistakes", "usePodIdentity", "keyvaultName", "tenantID", "Mars", "objects.array[0] (x): objectType"]
-        {
-            assert!(text.contains(part), "{part}: {text}");
+        assert!(settings.is_none());
+        let starts = [
+            "usePodIdentity",
+            "cloudName",
+            "the parameter keyvaultName",
+            "the parameter tenantID",
+            "objects.array[0] (x): objectType",
+        ];
+        assert_eq!(mistakes.len(), starts.len(), "{mistakes:?}");
+        for (mistake, start) in mistakes.iter().zip(starts) {
+            assert!(mistake.starts_with(start), "{mistake}");
         }
+        assert!(remarks[0].contains("`clientID`") && remarks[1].contains("`filePermission`"), "{remarks:?}");
     }
 
     #[test]
     fn the_session_key_tells_clouds_and_tenants_apart_and_nothing_else() {
-        let key = |changes: &[(&str, &str)]| parse(changes).unwrap().session_key();
+        let key = |changes: &[(&str, &str)]| parse(changes).session_key();
         let own = key(&[]);
         assert_eq!(own, "service-principal AzurePublicCloud contoso.com");
         assert_eq!(own, key(&[("keyvaultName", "another"), ("tenantID", "-"), ("tenantId", "Contoso.com")]));

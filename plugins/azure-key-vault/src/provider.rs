@@ -104,7 +104,4 @@ pub struct Checked {
     pub scope: Scope,
     /// Everything in the parameters that decides who the vault sees.
     pub session_key: String,
-    /// What is allowed and yet looks like a mistake, a line each: a misspelt optional parameter, say, which the class
-    /// has been doing without.
-    pub remarks: Vec<String>,
 }

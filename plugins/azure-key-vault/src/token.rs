@@ -4,17 +4,15 @@
 //! The host keeps sessions by identity and session key; here they are checked once more, because a token used for
 //! another principal is the one mistake that must not happen. A token is never shown.
 
-use std::borrow::Cow;
-
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::provider::{Secret, Session};
 
 /// Seconds before its end at which a token is no longer begun with: the call itself takes time, and clocks differ.
 const MARGIN: u64 = 300;
-/// Counts up when the state of a session changes its shape; an older one is then ignored.
-const VERSION: u8 = 1;
+/// The first line of a session's state; the others are owner, end and token. Another form gets another number, and a
+/// session of the older one is then ignored.
+const FORM: &str = "token 1";
 
 /// An access token for the vaults of one cloud.
 pub(crate) struct Token {
@@ -23,18 +21,10 @@ pub(crate) struct Token {
     usable_until: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct State<'s> {
-    version: u8,
-    owner: Cow<'s, str>,
-    token: Cow<'s, str>,
-    usable_until: u64,
-}
-
 impl Token {
     /// A token that lives for `lifetime` seconds; none when it could not stand in a header.
     pub(crate) fn new(secret: Zeroizing<String>, lifetime: u64, now: u64) -> Option<Self> {
-        if secret.is_empty() || !secret.bytes().all(|b| b.is_ascii_graphic()) {
+        if !is_token(&secret) {
             return None;
         }
         // A short life still has to be worth keeping.
@@ -44,24 +34,20 @@ impl Token {
 
     /// The token of an earlier call, if it belongs to `owner` and has not ended.
     pub(crate) fn restore(session: &[u8], owner: &str, now: u64) -> Option<Self> {
-        let state: State<'_> = serde_json::from_slice(session).ok()?;
-        if state.version != VERSION || state.owner != owner || state.usable_until <= now {
+        let mut lines = std::str::from_utf8(session).ok()?.split('\n');
+        let (form, kept_owner, usable_until, token) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+        let usable_until = usable_until.parse().ok()?;
+        if form != FORM || kept_owner != owner || usable_until <= now || lines.next().is_some() {
             return None;
         }
-        let secret = Zeroizing::new(state.token.into_owned());
-        secret.bytes().all(|b| b.is_ascii_graphic()).then_some(Self { secret, usable_until: state.usable_until })
+        is_token(token).then(|| Self { secret: Zeroizing::new(token.to_owned()), usable_until })
     }
 
     /// What to keep for the next call of `owner`; none when the token ends before that.
     pub(crate) fn keep(&self, owner: &str, now: u64) -> Option<Session> {
         let seconds = self.seconds_left(now)?;
-        let state = State {
-            version: VERSION,
-            owner: owner.into(),
-            token: self.secret.as_str().into(),
-            usable_until: self.usable_until,
-        };
-        let state = Secret::new(serde_json::to_vec(&state).ok()?);
+        let state = format!("{FORM}\n{owner}\n{}\n{}", self.usable_until, self.secret.as_str());
+        let state = Secret::new(state.into_bytes());
         Some(Session { state, expires_in_seconds: u32::try_from(seconds).unwrap_or(u32::MAX) })
     }
 
@@ -74,6 +60,11 @@ impl Token {
     pub(crate) fn seconds_left(&self, now: u64) -> Option<u64> {
         self.usable_until.checked_sub(now).filter(|left| *left > 0)
     }
+}
+
+/// Whether it can stand in a header: RFC 6750 section 2.1 allows less, but what a token is made of is Entra's to say.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -107,8 +98,12 @@ mod tests {
             &b""[..],
             b"{}",
             b"\xff",
-            br#"{"version":2,"owner":"o","token":"t","usable_until":9}"#,
-            br#"{"version":1,"owner":"o","token":"t\r\nx: y","usable_until":9}"#,
+            b"token 2\no\n9\nt",
+            b"token 1\no\n9",
+            b"token 1\no\n9\n",
+            b"token 1\no\n-9\nt",
+            b"token 1\no\n9\nt\nmore",
+            b"token 1\no\n9\nt\r",
         ] {
             assert!(Token::restore(bytes, "o", 1).is_none());
         }

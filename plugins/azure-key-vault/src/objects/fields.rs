@@ -18,6 +18,9 @@ const KNOWN: [&str; 8] = [
     "filePermission",
 ];
 
+/// Those that every object has.
+const REQUIRED: [&str; 2] = ["objectName", "objectType"];
+
 /// The fields of one object; an absent one is an empty text.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
@@ -30,31 +33,34 @@ pub(super) struct Fields {
     pub(super) object_encoding: String,
     pub(super) file_permission: String,
     keys: Vec<String>,
-    remarks: Vec<String>,
+    mistakes: Vec<String>,
 }
 
 impl Fields {
-    /// Reads one element.
-    ///
-    /// # Errors
-    /// Every field of a wrong shape.
-    pub(super) fn read(document: &Document) -> Result<Self, Vec<String>> {
+    /// Reads one element. What has a wrong shape is left at its default and becomes one of [`Self::mistakes`].
+    pub(super) fn read(document: &Document) -> Self {
+        let mut fields = Self::default();
         let entries = match document.root().map(|root| root.value()) {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Mapping(entries)) => entries,
-            Some(_) => return Err(vec!["this is not a mapping: write one `field: value` on each line".into()]),
+            Some(_) => {
+                fields.mistakes.push("this is not a mapping: write one `field: value` on each line".into());
+                return fields;
+            }
         };
-        let mut fields = Self::default();
-        let mut mistakes = Vec::new();
         for (key, value) in &entries {
             let Some(name) = key.text() else { continue };
             fields.keys.push(name.to_owned());
             if let Err(mistake) = fields.set(name, *value) {
-                mistakes.push(format!("{}: {mistake}", value.place()));
+                fields.mistakes.push(format!("{}: {mistake}", value.place()));
             }
         }
-        fields.remark_unknown();
-        if mistakes.is_empty() { Ok(fields) } else { Err(mistakes) }
+        fields
+    }
+
+    /// Every field of a wrong shape.
+    pub(super) fn mistakes(&self) -> &[String] {
+        &self.mistakes
     }
 
     /// The object's name, if it has one.
@@ -68,9 +74,17 @@ impl Fields {
         spelling::advice(spelling::misspelt(missing, unknown), missing)
     }
 
-    /// Unknown fields that look like a misspelt one.
-    pub(super) fn remarks(&self) -> &[String] {
-        &self.remarks
+    /// Unknown fields that look like an optional one which is not there. A required one that is not there is a mistake
+    /// of its own.
+    pub(super) fn remarks(&self) -> impl Iterator<Item = String> {
+        let optional = KNOWN.into_iter().filter(|known| !REQUIRED.contains(known));
+        let absent: Vec<&str> = optional.filter(|known| !self.keys.iter().any(|key| key == known)).collect();
+        let unknown = self.keys.iter().filter(|key| !KNOWN.contains(&key.as_str()));
+        unknown.filter_map(move |key| {
+            let meant = spelling::nearest(key, &absent)?;
+            let key = crate::failure::tidy(key, 60);
+            Some(format!("the field `{key}` is unknown and ignored: did you mean `{meant}`?"))
+        })
     }
 
     fn set(&mut self, name: &str, value: Node<'_>) -> Result<(), String> {
@@ -92,16 +106,6 @@ impl Fields {
             *field = scalar.text.trim().to_owned();
         }
         Ok(())
-    }
-
-    fn remark_unknown(&mut self) {
-        let absent: Vec<&str> = KNOWN.into_iter().filter(|known| !self.keys.iter().any(|key| key == known)).collect();
-        for key in self.keys.iter().filter(|key| !KNOWN.contains(&key.as_str())) {
-            if let Some(meant) = spelling::nearest(key, &absent) {
-                let key = crate::failure::tidy(key, 60);
-                self.remarks.push(format!("the field `{key}` is unknown and ignored: did you mean `{meant}`?"));
-            }
-        }
     }
 }
 
@@ -150,13 +154,13 @@ fn integer(name: &str, value: Node<'_>) -> Result<i32, String> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Fields, Vec<String>> {
+    fn read(text: &str) -> Fields {
         Fields::read(&Document::parse(text).unwrap())
     }
 
     #[test]
     fn values_that_look_like_other_types_stay_text() {
-        let fields = read("objectName: true\nobjectVersion: 7\nfilePermission: 0755\nobjectAlias: 1e3").unwrap();
+        let fields = read("objectName: true\nobjectVersion: 7\nfilePermission: 0755\nobjectAlias: 1e3");
         assert_eq!(
             [fields.object_name, fields.object_version, fields.file_permission, fields.object_alias],
             ["true", "7", "0755", "1e3"]
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn values_are_trimmed_and_null_leaves_the_default() {
-        let fields = read("objectName: '  a\t'\nobjectVersion: ~\nobjectAlias:\nobjectVersionHistory: null").unwrap();
+        let fields = read("objectName: '  a\t'\nobjectVersion: ~\nobjectAlias:\nobjectVersionHistory: null");
         assert_eq!(fields.object_name, "a");
         assert!(fields.object_version.is_empty() && fields.object_alias.is_empty());
         assert_eq!(fields.object_version_history, 0);
@@ -173,7 +177,7 @@ mod tests {
 
     #[test]
     fn field_names_are_case_sensitive() {
-        let fields = read("ObjectName: a").unwrap();
+        let fields = read("ObjectName: a");
         assert_eq!(fields.object_name, "");
         assert_eq!(fields.advice("objectName"), " (there is `ObjectName`: did you mean `objectName`?)");
     }
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn collections_as_values_are_located() {
         assert_eq!(
-            read("objectName: [a]\nobjectType:\n  x: y").unwrap_err(),
+            read("objectName: [a]\nobjectType:\n  x: y").mistakes(),
             ["line 1, column 13: objectName takes a single value", "line 3, column 3: objectType takes a single value"]
         );
     }
@@ -201,11 +205,11 @@ mod tests {
             ("1e1", 10),
             ("0", 0),
         ] {
-            let fields = read(&format!("objectVersionHistory: {text}")).unwrap();
+            let fields = read(&format!("objectVersionHistory: {text}"));
             assert_eq!(fields.object_version_history, number, "{text}");
         }
         for text in ["'5'", "five", "true", "2147483648", ".nan", "inf", "--1", "0x-1", "1e400"] {
-            assert!(read(&format!("objectVersionHistory: {text}")).is_err(), "{text}");
+            assert!(read(&format!("objectVersionHistory: {text}")).mistakes().len() == 1, "{text}");
         }
     }
 }

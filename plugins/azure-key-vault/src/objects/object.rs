@@ -51,7 +51,7 @@ impl Object {
     /// # Errors
     /// Every mistake.
     pub(super) fn new(fields: &Fields) -> Result<Self, Vec<String>> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = fields.mistakes().to_vec();
         let kind = note(&mut mistakes, kind(fields));
         let format = note(&mut mistakes, format(fields));
         let encoding = note(&mut mistakes, encoding(fields));
@@ -211,7 +211,7 @@ mod tests {
     use crate::yaml::Document;
 
     fn object(text: &str) -> Result<Object, Vec<String>> {
-        Object::new(&Fields::read(&Document::parse(text).unwrap()).unwrap())
+        Object::new(&Fields::read(&Document::parse(text).unwrap()))
     }
 
     fn secret(lines: &str) -> Result<Object, Vec<String>> {

@@ -28,7 +28,7 @@ fn class() -> Parameters {
 fn the_class_has_no_mistake() {
     let checked = check(&class()).unwrap();
     assert_eq!(checked.scope, Scope::ServiceAccount);
-    assert!(checked.remarks.is_empty());
+    assert_eq!(checked.session_key, "service-principal AzurePublicCloud 72f988bf-0000-0000-0000-2d7cd011db47");
 }
 
 #[test]

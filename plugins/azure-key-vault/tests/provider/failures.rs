@@ -111,10 +111,10 @@ fn all_objects_that_fail_are_told_at_once() {
     .unwrap_err();
     assert_eq!(failure.kind, FailureKind::PermissionDenied);
     let lines: Vec<&str> = failure.message.lines().collect();
-    assert_eq!(lines[0], "3 objects could not be fetched:");
-    assert!(lines[1].starts_with("(1) secret/a: kv1.vault.azure.net has no secret of this name"), "{failure}");
-    assert!(lines[2].starts_with("(2) secret/b: give the service principal id-1 the role Key Vault Secrets User"));
-    assert_eq!(lines[3], "(3) secret/c: kv1.vault.azure.net: no answer in time");
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0].starts_with("secret/a: kv1.vault.azure.net has no secret of this name"), "{failure}");
+    assert!(lines[1].starts_with("secret/b: give the service principal id-1 the role Key Vault Secrets User"));
+    assert_eq!(lines[2], "secret/c: kv1.vault.azure.net: no answer in time");
 }
 
 #[test]
@@ -144,6 +144,18 @@ fn check_and_mount_find_the_same_mistakes() {
     let wire = Wire::new(|_, _| Err(Error::Timeout));
     assert_eq!(check(&parameters).unwrap_err(), mount(&request(parameters), &wire).unwrap_err());
     assert!(wire.requests().is_empty());
+}
+
+#[test]
+fn check_also_tells_what_mount_only_remarks() {
+    let mut parameters = class(&["objectName: a\nobjectType: secret\nobjectAlais: b"]);
+    parameters.insert("cloudname".into(), "AzureChinaCloud".into());
+    assert_eq!(
+        check(&parameters).unwrap_err().message,
+        "the parameter `cloudname` is unknown and ignored: did you mean `cloudName`?\nobjects.array[0] (a): the field \
+         `objectAlais` is unknown and ignored: did you mean `objectAlias`?"
+    );
+    assert_eq!(mount_with(parameters, secret).unwrap().remarks.len(), 2);
 }
 
 #[test]
