@@ -133,7 +133,7 @@ pub enum SetupError {
     #[error("rule `{0}` has both `connect` and a proxy for http; only https can have both")]
     ConnectBehindProxy(Arc<str>),
     /// Without TLS there is no name to prove.
-    #[error("rule `{0}` has `server-name` or `ca`, but allows http, which has no TLS")]
+    #[error("rule `{0}` has `serverName` or `ca`, but allows http, which has no TLS")]
     TlsOfHttp(Arc<str>),
     /// The TLS library refuses its own defaults.
     #[error("TLS cannot be set up")]

@@ -45,6 +45,9 @@ const LONGEST_HEAD: usize = 64 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
+/// Memory that a response gets before its bytes are there.
+const TRUSTED_LENGTH: u64 = 256 << 10;
+
 /// A connection on which something is asked for is probed after this long without a word.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIME: Duration = Duration::from_secs(10);
@@ -228,7 +231,8 @@ impl Sender<'_> {
         if announced.is_some_and(|length| length > self.most as u64) {
             return Err(self.too_large());
         }
-        let mut bytes = Vec::with_capacity(announced.unwrap_or(0) as usize);
+        // A peer that announces much and sends nothing gets no memory for it.
+        let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(TRUSTED_LENGTH) as usize);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| explain_hyper(&error, &self.target.authority()))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -245,7 +249,7 @@ impl Sender<'_> {
         match self.count(bytes) {
             true => Ok(()),
             false => Err(Failure {
-                error: Error::Exhausted("the responses of the call are larger than `bytes-in` of the grant".to_owned()),
+                error: Error::Exhausted("the responses of the call are larger than `bytesIn` of the grant".to_owned()),
                 sent: true,
                 transient: false,
             }),
@@ -343,4 +347,63 @@ fn explain_io(error: &io::Error, host: &str) -> Failure {
         return Failure { error: Error::Protocol(text), sent: true, transient: false };
     }
     Failure { error: Error::Connect(format!("the connection to {host} broke: {error}")), sent: true, transient: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::egress::SystemResolver;
+    use crate::egress::proxy::Proxies;
+    use crate::egress::tls::{SystemRoots, Trust};
+
+    /// Answers every request of every connection, and counts the connections.
+    async fn server() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut head = [0; 1024];
+                    while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+                        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    async fn connections_of_two_requests(kept: usize) -> usize {
+        let (address, connections) = server().await;
+        let pool = Pool::new(Route {
+            rule: format!("GET http://{address}/").parse().unwrap(),
+            connect: None,
+            server_name: None,
+            trust: Trust::new(Arc::new(SystemRoots::default()), Vec::new()),
+            proxies: Proxies::none(),
+            resolver: Arc::new(SystemResolver),
+            kept: Arc::new(Semaphore::new(kept)),
+        });
+        for _ in 0..2 {
+            let request = http::Request::get(format!("http://{address}/")).body(Full::default()).unwrap();
+            let response = pool.request(request).await.unwrap();
+            assert_eq!(response.status(), 204);
+        }
+        connections.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_the_bound_serves_one_request() {
+        assert_eq!(connections_of_two_requests(1).await, 1);
+        assert_eq!(connections_of_two_requests(0).await, 2);
+    }
 }

@@ -321,7 +321,7 @@ fn cause(error: &io::Error) -> String {
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
     ServerName::try_from(host.to_owned()).map_err(|_| Failure {
-        error: Error::Tls(format!("`{host}` is not a name that a certificate can prove; set `server-name`")),
+        error: Error::Tls(format!("`{host}` is not a name that a certificate can prove; set `serverName`")),
         sent: false,
         transient: false,
     })

@@ -194,7 +194,7 @@ impl Gate {
         entry: &mut Entry<'_>,
     ) -> Result<Response, Error> {
         if !self.budget.take_bytes_out(size_of_request(&request)) {
-            return Err(exhausted("bytes-out", self.caller.limits.bytes_out));
+            return Err(exhausted("bytesOut", self.caller.limits.bytes_out));
         }
         let target = target.map_err(Error::Protocol)?;
         let content = Content::take(&mut request).map_err(Error::Protocol)?;

@@ -157,7 +157,7 @@ fn explain_tls(error: &rustls::Error, name: &str, host: &str) -> String {
 fn explain_certificate(error: &CertificateError, name: &str, host: &str) -> String {
     match error {
         CertificateError::NotValidForName => {
-            format!("the certificate of {host} is not for `{name}`; set `server-name` if another name is meant")
+            format!("the certificate of {host} is not for `{name}`; set `serverName` if another name is meant")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
             let mut names: Vec<_> = presented.iter().take(SHOWN_NAMES).map(|name| bare_name(name)).collect();
@@ -166,7 +166,7 @@ fn explain_certificate(error: &CertificateError, name: &str, host: &str) -> Stri
             }
             let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
             format!(
-                "the certificate of {host} is for {names}, not for `{name}`; set `server-name` if another name is meant"
+                "the certificate of {host} is for {names}, not for `{name}`; set `serverName` if another name is meant"
             )
         }
         CertificateError::BadSignature => format!(

@@ -77,7 +77,7 @@ async fn bytes_out_count_before_they_are_sent() {
     };
     assert_eq!(send(&gate, post(800)).await.unwrap().status, 200);
     let Err(Error::Exhausted(text)) = send(&gate, post(800)).await else { panic!("too much was sent") };
-    assert_eq!(text, "the call has used up `bytes-out` of the grant (1000)");
+    assert_eq!(text, "the call has used up `bytesOut` of the grant (1000)");
     assert_eq!(server.seen.requests(), 1);
     let records = gate.records();
     assert!(records[0].bytes_out > 800, "{records:?}");

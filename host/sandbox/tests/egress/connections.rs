@@ -29,7 +29,7 @@ async fn a_server_with_another_name_is_refused_unless_the_rule_expects_it() {
     let gate = open(vec![plain.clone()], settings(&authority));
     let Err(Error::Tls(text)) = send(&gate, get("https://kv.example/")).await else { panic!("not a TLS error") };
     assert!(text.contains("inner.example") && text.contains("not for `kv.example`"), "{text}");
-    assert!(text.contains("server-name"), "{text}");
+    assert!(text.contains("serverName"), "{text}");
     assert_eq!(server.seen.requests(), 0);
 
     let mut expecting = plain;
@@ -149,7 +149,7 @@ async fn a_server_that_takes_no_connections_is_named() {
     assert_ne!(free, server.address);
     let gate = Egress::new(vec![rule_to("GET https://kv.example/", free)], settings(&Authority::new()))
         .unwrap()
-        .open(hurried());
+        .open(single());
     let Err(Error::Connect(text)) = send(&gate, get("https://kv.example/x?token=hidden")).await else {
         panic!("not a connect error")
     };

@@ -96,13 +96,13 @@ async fn a_name_without_addresses_is_a_dns_error() {
     let dns = Dns::new(&[("empty.example", &[])]);
     let rules = vec![rule("GET https://empty.example/"), rule("GET https://unknown.example/")];
     let settings = Settings { resolver: dns, ..settings(&Authority::new()) };
-    let gate = Egress::new(rules, settings).unwrap().open(hurried());
+    let egress = Egress::new(rules, settings).unwrap();
     assert_eq!(
-        send(&gate, get("https://empty.example/")).await.unwrap_err(),
+        send(&egress.open(single()), get("https://empty.example/")).await.unwrap_err(),
         Error::Dns("empty.example has no addresses".to_owned())
     );
     assert_eq!(
-        send(&gate, get("https://unknown.example/")).await.unwrap_err(),
+        send(&egress.open(single()), get("https://unknown.example/")).await.unwrap_err(),
         Error::Dns("unknown.example does not resolve: no such host".to_owned())
     );
 }

@@ -74,7 +74,7 @@ async fn a_proxy_that_is_not_there_is_named() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let settings =
         Settings { proxy: explicit(format!("http://u:hunter2@{free}"), None, ""), ..settings(&Authority::new()) };
-    let gate = Egress::new(vec![rule("GET https://kv.example/")], settings).unwrap().open(hurried());
+    let gate = Egress::new(vec![rule("GET https://kv.example/")], settings).unwrap().open(single());
     let error = send(&gate, get("https://kv.example/")).await.unwrap_err();
     assert!(shown(&error).contains(&format!("proxy {free} does not take connections")), "{error}");
 }
@@ -120,7 +120,7 @@ async fn a_rule_may_have_a_proxy_of_its_own_or_none() {
     let with = |proxy| RuleSettings { proxy: Some(proxy), ..rule("GET http://web.example/") };
     let gate = open(vec![with(explicit(None, format!("http://{}", own.address), ""))], general());
     assert_eq!(send(&gate, get("http://web.example/")).await.unwrap().status, 203);
-    let gate = Egress::new(vec![with(ProxySettings::None)], general()).unwrap().open(hurried());
+    let gate = Egress::new(vec![with(ProxySettings::None)], general()).unwrap().open(single());
     assert!(matches!(send(&gate, get("http://web.example/")).await, Err(Error::Dns(_))));
     assert_eq!(server.seen.requests(), 0);
 }

@@ -308,9 +308,9 @@ pub fn caller() -> Caller {
     }
 }
 
-/// A call whose deadline is too short for the first retry's delay, and long enough for a refusal.
-pub fn hurried() -> Caller {
-    Caller { deadline: Instant::now() + Duration::from_millis(700), ..caller() }
+/// A call that may send once, so that nothing is retried.
+pub fn single() -> Caller {
+    limited(|limits| limits.requests = 1)
 }
 
 pub fn limited(change: impl FnOnce(&mut EgressLimits)) -> Caller {
