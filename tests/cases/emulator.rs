@@ -1,6 +1,8 @@
 //! The emulator checked against what the services do, over real TLS on loopback, with a client that knows nothing.
 
 mod client;
+mod faults;
+mod program;
 mod tokens;
 mod vaults;
 

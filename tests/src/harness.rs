@@ -11,6 +11,7 @@ pub mod emulator;
 pub mod entra;
 pub mod faults;
 pub mod log;
+pub mod state;
 pub mod vault;
 
 mod answer;

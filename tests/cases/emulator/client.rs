@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -65,23 +65,23 @@ impl Reply {
 
 impl Client {
     pub fn of(emulator: &Emulator) -> Self {
-        Self::trusting(emulator, &[b"http/1.1"])
+        Self::new(emulator.address(), emulator.authority().ca_der(), &[b"http/1.1"])
     }
 
     pub fn http2_of(emulator: &Emulator) -> Self {
-        Self::trusting(emulator, &[b"h2"])
+        Self::new(emulator.address(), emulator.authority().ca_der(), &[b"h2"])
     }
 
-    fn trusting(emulator: &Emulator, protocols: &[&[u8]]) -> Self {
+    pub fn new(address: SocketAddr, ca: CertificateDer<'static>, protocols: &[&[u8]]) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(emulator.authority().ca_der()).unwrap();
+        roots.add(ca).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Self { address: emulator.address(), config: Arc::new(config) }
+        Self { address, config: Arc::new(config) }
     }
 
     pub async fn connect(&self, host: &str) -> anyhow::Result<TlsStream<TcpStream>> {

@@ -1,4 +1,6 @@
 //! One HTTP answer as the emulated services give it, before a fault or hyper touches it.
+//!
+//! Made by `entra` and `vault`, sent by `server`. Also the random ids that both services put into their answers.
 
 use serde_json::Value;
 

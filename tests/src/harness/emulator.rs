@@ -74,7 +74,7 @@ pub struct Emulator {
     address: SocketAddr,
     services: Arc<Services>,
     stop: watch::Sender<bool>,
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Emulator {
@@ -90,12 +90,19 @@ impl Emulator {
         let services = Arc::new(Services::new(settings)?);
         let stop = watch::Sender::new(false);
         let task = tokio::spawn(server::serve(listener, Arc::clone(&services), stop.subscribe()));
-        Ok(Self { address, services, stop, task: Some(task) })
+        Ok(Self { address, services, stop, task })
     }
 
     /// Where it listens; every host name it stands for is to be dialled there.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The host names it stands for now: those of the tokens, then those of the vaults.
+    pub fn hosts(&self) -> Vec<String> {
+        let mut hosts: Vec<String> = self.services.clouds.iter().map(|cloud| cloud.login_host.clone()).collect();
+        hosts.extend(self.services.vaults().hosts());
+        hosts
     }
 
     /// The certificate that its clients must trust, PEM.
@@ -182,18 +189,14 @@ impl Emulator {
     /// Stops listening, lets open requests finish for two seconds, then ends everything.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        if let Some(task) = self.task.take() {
-            // It can only have been cancelled, which is what is wanted.
-            let _ = task.await;
-        }
+        // It can only have been cancelled, which is what is wanted.
+        let _ = (&mut self.task).await;
     }
 }
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 

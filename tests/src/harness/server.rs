@@ -59,6 +59,7 @@ pub(crate) async fn serve(listener: TcpListener, services: Arc<Services>, mut st
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(DRAIN_DEADLINE, drained).await;
+    connections.shutdown().await;
 }
 
 /// What a request asks for, from its method, host and path.
@@ -264,21 +265,21 @@ impl Exchange {
         let length = answer.body.len();
         let half = answer.body.get(..length / 2).unwrap_or_default().to_vec();
         let (claimed, body) = match fault {
-            Fault::CutBody => (Some(length), Broken::new(half, End::Torn)),
-            Fault::StallInBody => (Some(length), Broken::new(half, End::Never)),
-            Fault::LengthTooLong => (Some(length + 10), Broken::new(answer.body.clone(), End::Clean)),
+            Fault::CutBody => (Some(length), Broken::new(half, End::Torn, &self.sabotage)),
+            Fault::StallInBody => (Some(length), Broken::new(half, End::Never, &self.sabotage)),
+            Fault::LengthTooLong => (Some(length + 10), Broken::new(answer.body.clone(), End::Clean, &self.sabotage)),
             Fault::LengthTooShort => {
                 if version < Version::HTTP_2 {
                     // hyper would cut the body to fit, and the client would never see the bytes beyond.
                     self.sabotage.send_instead(written_out(&answer, length / 2));
                 }
-                (Some(length / 2), Broken::new(answer.body.clone(), End::Clean))
+                (Some(length / 2), Broken::new(answer.body.clone(), End::Clean, &self.sabotage))
             }
             Fault::Garbage => {
                 self.sabotage.send_instead(&b"\x00\x01\x02 this is not HTTP \xff\xfe\r\n\r\n"[..]);
-                (None, Broken::new(half, End::Clean))
+                (None, Broken::new(half, End::Clean, &self.sabotage))
             }
-            _ => (None, Broken::new(vec![b'x'; 16 * 1024], End::Repeat)),
+            _ => (None, Broken::new(vec![b'x'; 16 * 1024], End::Repeat, &self.sabotage)),
         };
         let mut builder = Response::builder().status(status);
         for (name, value) in &answer.headers {

@@ -1,10 +1,13 @@
 //! Azure Key Vault: vaults with secrets, keys and certificates in versions, and who may do what with them.
 //!
-//! This file holds the state and the handles by which a test furnishes it; `api` is the REST side. Values are never
-//! shown: no type that holds one is `Debug`.
+//! This file holds the state and the handles by which a test furnishes it; `request`, `api`, `list` and `refusal` are
+//! the REST side. Values are never shown: no type that holds one is `Debug`.
 
 mod api;
 mod content;
+mod list;
+mod refusal;
+mod request;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::marker::PhantomData;
@@ -234,6 +237,12 @@ pub(crate) struct Vaults(HashMap<String, Record>);
 impl Vaults {
     pub(crate) fn has(&self, host: &str) -> bool {
         self.0.contains_key(host)
+    }
+
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let mut hosts: Vec<String> = self.0.keys().cloned().collect();
+        hosts.sort();
+        hosts
     }
 
     pub(crate) fn find(&mut self, host: &str) -> Option<&mut Record> {

@@ -12,18 +12,34 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 
-/// Tells a [`Wire`] what to send instead of the next thing that is written to it; then the connection ends.
+/// The other end of a [`Wire`]: tells it what to send instead of the next thing that is written to it, after which the
+/// connection ends, and hears from it what has left.
 #[derive(Clone, Default)]
-pub(crate) struct Sabotage(Arc<Mutex<Option<Bytes>>>);
+pub(crate) struct Sabotage {
+    ordered: Arc<Mutex<Option<Bytes>>>,
+    /// Bytes that were flushed since the beginning.
+    flushed: Arc<watch::Sender<u64>>,
+}
 
 impl Sabotage {
     pub(crate) fn send_instead(&self, bytes: impl Into<Bytes>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes.into());
+        *self.ordered.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes.into());
+    }
+
+    /// Waits until so many more bytes have left than at the time of the call, not of the first poll.
+    fn flushed(&self, more: usize) -> impl Future<Output = ()> + Send + use<> {
+        let mut flushed = self.flushed.subscribe();
+        let goal = flushed.borrow().saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+        async move {
+            // An error means that the connection is gone, and this wait with it.
+            let _ = flushed.wait_for(|flushed| *flushed >= goal).await;
+        }
     }
 
     fn ordered(&self) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -32,11 +48,12 @@ pub(crate) struct Wire<T> {
     inner: T,
     sabotage: Sabotage,
     instead: Option<Bytes>,
+    written: u64,
 }
 
 impl<T> Wire<T> {
     pub(crate) fn new(inner: T, sabotage: Sabotage) -> Self {
-        Self { inner, sabotage, instead: None }
+        Self { inner, sabotage, instead: None, written: 0 }
     }
 }
 
@@ -71,11 +88,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         if self.instead.is_some() {
             return self.poll_betray(context);
         }
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        self.written += u64::try_from(written).unwrap_or_default();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+        let written = self.written;
+        self.sabotage.flushed.send_if_modified(|flushed| std::mem::replace(flushed, written) != written);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -99,16 +121,18 @@ pub(crate) enum End {
     Repeat,
 }
 
-/// A body whose length hyper is not told.
+/// A body whose length hyper is not told. Before it ends in any way, its bytes have left: hyper would drop them with the
+/// connection otherwise.
 pub(crate) struct Broken {
-    pub(crate) bytes: Bytes,
-    pub(crate) sent: bool,
-    pub(crate) end: End,
+    bytes: Bytes,
+    end: End,
+    sabotage: Sabotage,
+    left: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Broken {
-    pub(crate) fn new(bytes: impl Into<Bytes>, end: End) -> Self {
-        Self { bytes: bytes.into(), sent: false, end }
+    pub(crate) fn new(bytes: impl Into<Bytes>, end: End, sabotage: &Sabotage) -> Self {
+        Self { bytes: bytes.into(), end, sabotage: sabotage.clone(), left: None }
     }
 }
 
@@ -116,12 +140,22 @@ impl Body for Broken {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if !self.sent {
-            self.sent = !matches!(self.end, End::Repeat);
-            return Poll::Ready(Some(Ok(Frame::data(self.bytes.clone()))));
-        }
-        match self.end {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = &mut *self;
+        let Some(left) = &mut this.left else {
+            let bytes = this.bytes.clone();
+            if !matches!(this.end, End::Repeat) {
+                this.left = Some(Box::pin(this.sabotage.flushed(bytes.len())));
+            }
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        };
+        ready!(left.as_mut().poll(context));
+        // Polled once more after it is done, it must not be asked again.
+        this.left = Some(Box::pin(std::future::ready(())));
+        match this.end {
             End::Clean | End::Repeat => Poll::Ready(None),
             End::Torn => Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into()))),
             // Nobody wakes this; the task ends when its connection does.

@@ -1,5 +1,8 @@
 //! The HTTP side of Entra: the token endpoint of version 2.0 for the client credentials grant, and the two discovery
 //! documents that Microsoft's libraries read first.
+//!
+//! The order of checks: method, grant type present, tenant, grant type, client id, scope, application, credential. A
+//! refusal never repeats a secret or an assertion.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,7 @@
 //! Somebody whose service account tokens an application may trust: a cluster's API server.
+//!
+//! A signature is believed because the token was handed out here, not because it can be verified: there is no key, so
+//! nothing outside the emulator can accept these tokens.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,61 +6,28 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Action, Collection, Content, NextLink, Options, Record, SecretValue, Stored, Version};
+use super::list::list;
+use super::refusal::Refusal;
+use super::request::{Operation, Query};
+use super::{Collection, Content, Options, Record, SecretValue, Stored, Version};
 use crate::harness::answer::{Answer, random_guid, random_hex};
 use crate::harness::entra::{Caller, Presented};
 
-/// The versions of the data-plane API that the service knows.
-const API_VERSIONS: [&str; 9] = ["2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01"];
 const REGION: &str = "westeurope";
-/// The longest page of a list, and the length of one where the client asks for none.
-const PAGE: usize = 25;
 /// The longest value of a secret, in bytes.
 const VALUE_LIMIT: usize = 25 * 1024;
-
-/// Why a request fails.
-struct Refusal {
-    status: u16,
-    code: String,
-    text: String,
-    inner: Option<&'static str>,
-    challenge: Option<String>,
-}
-
-impl Refusal {
-    fn new(status: u16, code: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { status, code: code.into(), text: text.into(), inner: None, challenge: None }
-    }
-
-    fn bad_parameter(text: impl Into<String>) -> Self {
-        Self::new(400, "BadParameter", text)
-    }
-
-    fn forbidden(inner: &'static str, text: impl Into<String>) -> Self {
-        Self { inner: Some(inner), ..Self::new(403, "Forbidden", text) }
-    }
-
-    fn not_found(collection: Collection, what: &str) -> Self {
-        let text = format!(
-            "A {} with (name/id) {what} was not found in this key vault",
-            collection.noun().to_ascii_lowercase()
-        );
-        Self::new(404, format!("{}NotFound", collection.noun()), text)
-    }
-}
 
 /// Answers a request to this vault.
 pub(crate) fn answer(vault: &mut Record, caller: &Presented, now: i64, head: &Parts, body: &[u8]) -> Answer {
     let outcome = handle(vault, caller, now, head, body);
     let answer = match outcome {
         Ok(document) => Answer::json(200, &document),
-        Err(refusal) => refused(&refusal),
+        Err(refusal) => refusal.answer(),
     };
     stamp(answer, head)
 }
@@ -127,103 +94,6 @@ fn permit(vault: &Record, caller: &Caller, operation: &Operation) -> Result<(), 
         let text = format!("'{who}' lacks the {segment} {verb} permission on key vault '{name};location={REGION}'");
         Refusal::forbidden("ForbiddenByPolicy", text)
     })
-}
-
-/// What a request wants, told from its method and path.
-enum Operation {
-    Get { collection: Collection, name: String, version: Option<String> },
-    List { collection: Collection, versions_of: Option<String> },
-    Set { name: String },
-}
-
-impl Operation {
-    fn parse(head: &Parts) -> Result<Self, Refusal> {
-        let mut segments = Vec::new();
-        for segment in head.uri.path().split('/').filter(|segment| !segment.is_empty()) {
-            let decoded = percent_decode_str(segment).decode_utf8();
-            segments.push(decoded.map_err(|_| Refusal::bad_parameter("the path is not UTF-8"))?.into_owned());
-        }
-        let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let nothing = || {
-            let last = parts.last().copied().unwrap_or_default();
-            Refusal::bad_parameter(format!("method {} does not allow operation '{last}'", head.method))
-        };
-        let (Some(first), rest) = (parts.first(), parts.get(1..).unwrap_or_default()) else { return Err(nothing()) };
-        let collection = Collection::ALL.into_iter().find(|collection| collection.segment() == *first);
-        let collection = collection.ok_or_else(nothing)?;
-        match (head.method.as_str(), collection, rest) {
-            ("GET", _, []) => Ok(Self::List { collection, versions_of: None }),
-            ("GET", _, [name, "versions"]) => Ok(Self::List { collection, versions_of: Some(valid_name(name)?) }),
-            ("GET", _, [name]) => Ok(Self::Get { collection, name: valid_name(name)?, version: None }),
-            ("GET", _, [name, version]) => {
-                Ok(Self::Get { collection, name: valid_name(name)?, version: Some((*version).to_owned()) })
-            }
-            ("PUT", Collection::Secrets, [name]) => Ok(Self::Set { name: valid_name(name)? }),
-            _ => Err(nothing()),
-        }
-    }
-
-    fn needs(&self) -> (Collection, Action) {
-        match self {
-            Self::Get { collection, .. } => (*collection, Action::Get),
-            Self::List { collection, .. } => (*collection, Action::List),
-            Self::Set { .. } => (Collection::Secrets, Action::Set),
-        }
-    }
-}
-
-fn valid_name(name: &str) -> Result<String, Refusal> {
-    if name.len() <= 127 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        return Ok(name.to_owned());
-    }
-    Err(Refusal::bad_parameter(format!("the URI contains an invalid name: {name}")))
-}
-
-/// The query parameters that the service understands.
-struct Query {
-    api_version: String,
-    page: usize,
-    /// The version or name after which a page begins.
-    after: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SkipToken {
-    next_marker: String,
-}
-
-impl Query {
-    fn read(head: &Parts) -> Result<Self, Refusal> {
-        let text = head.uri.query().unwrap_or_default();
-        let parameters: BTreeMap<String, String> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-        let Some(api_version) = parameters.get("api-version") else {
-            return Err(Refusal::bad_parameter("the query parameter api-version is missing"));
-        };
-        if !API_VERSIONS.contains(&api_version.as_str()) {
-            return Err(Refusal::bad_parameter(format!("the api-version {api_version} is not known")));
-        }
-        let page = match parameters.get("maxresults") {
-            None => PAGE,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|page| (1..=PAGE).contains(page))
-                .ok_or_else(|| Refusal::bad_parameter(format!("maxresults must be from 1 to {PAGE}")))?,
-        };
-        let after = match parameters.get("$skiptoken") {
-            None => None,
-            Some(token) => Some(
-                URL_SAFE_NO_PAD
-                    .decode(token)
-                    .ok()
-                    .and_then(|json| serde_json::from_slice::<SkipToken>(&json).ok())
-                    .ok_or_else(|| Refusal::bad_parameter("the $skiptoken is not one of this service"))?
-                    .next_marker,
-            ),
-        };
-        Ok(Self { api_version: api_version.clone(), page, after })
-    }
 }
 
 fn read(vault: &Record, collection: Collection, name: &str, version: Option<&str>) -> Result<Value, Refusal> {
@@ -293,7 +163,7 @@ fn document(vault: &Record, stored: &Stored, version: &Version) -> Value {
     Value::Object(document)
 }
 
-fn attributes(version: &Version) -> Value {
+pub(super) fn attributes(version: &Version) -> Value {
     let mut attributes = json!({
         "enabled": version.enabled,
         "created": version.created,
@@ -306,68 +176,6 @@ fn attributes(version: &Version) -> Value {
         members.extend(version.expires.map(|at| ("exp".to_owned(), json!(at))));
     }
     attributes
-}
-
-/// One page of names, or of the versions of one object. Versions come in the order of their ids, as the service
-/// promises none.
-fn list(
-    vault: &Record,
-    collection: Collection,
-    versions_of: Option<&str>,
-    query: &Query,
-    head: &Parts,
-) -> Result<Value, Refusal> {
-    let mut rows: Vec<(String, Value)> = match versions_of {
-        Some(name) => {
-            let stored = vault.objects.get(&(collection, name.to_ascii_lowercase()));
-            let versions = stored.into_iter().flat_map(|stored| stored.versions.iter().map(move |kept| (stored, kept)));
-            versions
-                .map(|(stored, kept)| {
-                    (kept.id.clone(), row(collection, vault.url(collection, &stored.name, Some(&kept.id)), kept))
-                })
-                .collect()
-        }
-        None => vault
-            .objects
-            .iter()
-            .filter(|((kept, _), _)| *kept == collection)
-            .filter_map(|((_, key), stored)| {
-                let current = stored.versions.last()?;
-                Some((key.clone(), row(collection, vault.url(collection, &stored.name, None), current)))
-            })
-            .collect(),
-    };
-    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-    rows.retain(|(marker, _)| query.after.as_ref().is_none_or(|after| marker > after));
-    let more = rows.len() > query.page;
-    rows.truncate(query.page);
-    let next = next_link(vault, rows.last().filter(|_| more).map(|(marker, _)| marker.as_str()), query, head);
-    let value: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
-    Ok(json!({"value": value, "nextLink": next}))
-}
-
-fn row(collection: Collection, url: String, version: &Version) -> Value {
-    let id = if collection == Collection::Keys { "kid" } else { "id" };
-    let mut row = json!({id: url, "attributes": attributes(version), "tags": version.tags});
-    if let Some(members) = row.as_object_mut() {
-        members.extend(version.content_type.as_ref().map(|kept| ("contentType".to_owned(), json!(kept))));
-        members.extend(version.managed.then(|| ("managed".to_owned(), json!(true))));
-    }
-    row
-}
-
-fn next_link(vault: &Record, last: Option<&str>, query: &Query, head: &Parts) -> Option<String> {
-    // The service spells the port out.
-    let base = format!("https://{}:443{}", vault.cloud.vault_host(&vault.name), head.uri.path());
-    match &vault.next_link {
-        NextLink::Honest => last.map(|marker| {
-            let token = json!({"NextMarker": marker, "TargetLocation": 0}).to_string();
-            let (version, page) = (&query.api_version, query.page);
-            format!("{base}?api-version={version}&$skiptoken={}&maxresults={page}", URL_SAFE_NO_PAD.encode(token))
-        }),
-        NextLink::Always(url) => Some(url.clone()),
-        NextLink::SamePage => Some(format!("{base}?{}", head.uri.query().unwrap_or_default())),
-    }
 }
 
 /// The body of Set Secret.
@@ -412,18 +220,6 @@ fn set(vault: &mut Record, name: &str, now: i64, body: &[u8]) -> Result<Value, R
     let stored = vault.objects.get(&key).and_then(|stored| Some((stored, stored.versions.last()?)));
     let (stored, version) = stored.ok_or_else(|| Refusal::not_found(Collection::Secrets, name))?;
     Ok(document(vault, stored, version))
-}
-
-fn refused(refusal: &Refusal) -> Answer {
-    let mut error = json!({"code": refusal.code, "message": refusal.text});
-    if let (Some(members), Some(inner)) = (error.as_object_mut(), refusal.inner) {
-        members.insert("innererror".to_owned(), json!({"code": inner}));
-    }
-    let answer = Answer::json(refusal.status, &json!({"error": error}));
-    match &refusal.challenge {
-        Some(challenge) => answer.header("WWW-Authenticate", challenge),
-        None => answer,
-    }
 }
 
 /// Adds the headers that every answer of the service has.

@@ -1,4 +1,7 @@
 //! What a version of a secret, key or certificate holds, and how a test describes it.
+//!
+//! Nothing here checks that a test makes sense: a vault may hold broken keys and certificates, and clients must cope.
+//! Secret values and exported private keys are never `Debug`.
 
 use std::collections::BTreeMap;
 
@@ -130,13 +133,13 @@ impl From<CertificateBundle> for Content {
 /// expired or are not valid yet as for any other: their times are for the reader.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    pub(super) version: Option<String>,
-    pub(super) content_type: Option<String>,
-    pub(super) disabled: bool,
-    pub(super) created: Option<i64>,
-    pub(super) not_before: Option<i64>,
-    pub(super) expires: Option<i64>,
-    pub(super) tags: BTreeMap<String, String>,
+    pub(in crate::harness) version: Option<String>,
+    pub(in crate::harness) content_type: Option<String>,
+    pub(in crate::harness) disabled: bool,
+    pub(in crate::harness) created: Option<i64>,
+    pub(in crate::harness) not_before: Option<i64>,
+    pub(in crate::harness) expires: Option<i64>,
+    pub(in crate::harness) tags: BTreeMap<String, String>,
 }
 
 impl Options {
