@@ -117,9 +117,7 @@ impl Credentials {
     /// Who the vault sees, for messages.
     pub(crate) fn describe(&self) -> String {
         match self {
-            Self::ServicePrincipal(credentials) => {
-                format!("the service principal {}", crate::failure::tidy(credentials.client_id(), 60))
-            }
+            Self::ServicePrincipal(credentials) => credentials.describe(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::entra;
-use crate::failure::{Failure, FailureKind, tidy};
+use crate::failure::{Failure, FailureKind};
 use crate::http::Http;
 use crate::parameters::Settings;
 use crate::provider::Secret;
@@ -46,6 +46,15 @@ impl Credentials {
         &self.client_id
     }
 
+    /// The principal in words: the first block of its id, enough to recognise it and not a value of the Secret, which
+    /// the host would blot out. What is not an id is not shown at all; it may be the secret under the wrong key.
+    pub(super) fn describe(&self) -> String {
+        match self.client_id.split_once('-') {
+            Some((block, _)) if is_guid(&self.client_id) => format!("the service principal {block}-…"),
+            _ => "the service principal".to_owned(),
+        }
+    }
+
     pub(super) fn sign_in(
         &self,
         http: &impl Http,
@@ -62,18 +71,17 @@ impl Credentials {
     }
 
     fn explain(&self, refusal: entra::Refusal, settings: &Settings) -> Failure {
-        let client_id = tidy(&self.client_id, 60);
         let tenant = settings.tenant.as_str();
         let advice = match refusal.code {
             Some(7_000_215) => format!(
                 "the client secret is wrong: put the secret's value, not its id, under the key {SECRET} of the Secret \
                  that nodePublishSecretRef names{}",
-                self.stray_characters()
+                self.doubts()
             ),
             Some(7_000_222) => format!("the client secret has expired: make a new one and put it under {SECRET}"),
             Some(700_016) => format!(
                 "the tenant has no such application: check {ID} in the Secret, tenantID and cloudName{}",
-                self.stray_characters()
+                self.doubts()
             ),
             Some(7_000_112 | 7_000_114) => "the application is disabled".to_owned(),
             Some(90_002 | 900_023) => "there is no such tenant: check tenantID and cloudName".to_owned(),
@@ -87,27 +95,43 @@ impl Credentials {
             _ => refusal.kind,
         };
         let separator = if advice.is_empty() || refusal.detail.is_empty() { "" } else { "; " };
-        let detail = refusal.detail.replace(self.client_secret.as_str(), "[client secret]");
-        Failure::new(
-            kind,
-            format!(
-                "cannot sign in the service principal {client_id} to the tenant {tenant}: {advice}{separator}{detail}"
-            ),
-        )
+        let detail = self.conceal(refusal.detail);
+        let principal = self.describe();
+        Failure::new(kind, format!("cannot sign in {principal} to the tenant {tenant}: {advice}{separator}{detail}"))
     }
 
-    /// Values are not trimmed; a line end that an editor or `echo` added is the usual reason for a refusal.
-    fn stray_characters(&self) -> String {
-        let stray = |text: &str| text.trim() != text;
-        let keys: Vec<&str> = [(ID, stray(&self.client_id)), (SECRET, stray(&self.client_secret))]
-            .into_iter()
-            .filter_map(|(key, stray)| stray.then_some(key))
-            .collect();
-        if keys.is_empty() {
-            return String::new();
+    /// What is odd about the values. They are not trimmed; a line end that an editor or `echo` added is the usual reason
+    /// for a refusal.
+    fn doubts(&self) -> String {
+        let mut doubts = String::new();
+        for (key, value) in [(ID, self.client_id.as_str()), (SECRET, self.client_secret.as_str())] {
+            if value.trim() != value {
+                doubts.push_str(&format!("; the value of {key} starts or ends with white space or a line end"));
+            }
         }
-        format!("; the value of {} starts or ends with white space or a line end", keys.join(" and of "))
+        if !is_guid(self.client_id.trim()) {
+            doubts.push_str(&format!("; the value of {ID} is not an application's id: are {ID} and {SECRET} swapped?"));
+        }
+        doubts
     }
+
+    /// Entra's words without the values, should it repeat them. An id is no secret, unless it is none.
+    fn conceal(&self, mut detail: String) -> String {
+        let (id, secret) = (self.client_id.trim(), self.client_secret.trim());
+        if !secret.is_empty() {
+            detail = detail.replace(secret, &format!("[{SECRET}]"));
+        }
+        if !id.is_empty() && !is_guid(id) {
+            detail = detail.replace(id, &format!("[{ID}]"));
+        }
+        detail
+    }
+}
+
+/// RFC 9562 section 4: 8, 4, 4, 4 and 12 hexadecimal digits.
+fn is_guid(text: &str) -> bool {
+    let blocks = text.split('-').map(|block| block.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(block.len()));
+    blocks.eq([8, 4, 4, 4, 12].map(Some))
 }
 
 fn find(secrets: &BTreeMap<String, Secret>, wanted: &str) -> Result<Zeroizing<String>, String> {

@@ -39,7 +39,7 @@ fn the_token_request_holds_what_entra_asks_for() {
     let sign_in = wire.requests().remove(0);
     assert_eq!(
         std::str::from_utf8(&sign_in.body).unwrap(),
-        "client_id=id-1&client_secret=hunter2&grant_type=client_credentials&scope=https%3A%2F%2Fvault.azure.net%2F.default"
+        "client_id=1b2c3d4e-0000-4000-8000-000000000001&client_secret=hunter2&grant_type=client_credentials&scope=https%3A%2F%2Fvault.azure.net%2F.default"
     );
     assert!(sign_in.idempotent);
     assert!(sign_in.headers.contains(&("content-type", "application/x-www-form-urlencoded".into())));

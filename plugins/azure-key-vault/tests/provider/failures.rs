@@ -3,7 +3,7 @@
 use coffer_azure_key_vault::http::Error;
 use coffer_azure_key_vault::{Failure, FailureKind, check, mount};
 
-use crate::wire::{Answer, Wire, class, is_sign_in, json, mount_with, name_of, request, secret, token};
+use crate::wire::{Answer, CLIENT_ID, Wire, class, is_sign_in, json, mount_with, name_of, request, secret, token};
 
 fn sign_in_with(answer: impl Fn() -> Answer) -> Failure {
     let wire = Wire::new(|request, _| if is_sign_in(request) { answer() } else { secret(request) });
@@ -29,7 +29,7 @@ fn a_wrong_client_secret_is_told_with_the_key_to_change() {
     assert_eq!(failure.kind, FailureKind::Unauthenticated);
     assert_eq!(
         failure.message,
-        "cannot sign in the service principal id-1 to the tenant t: the client secret is wrong: put the secret's value, \
+        "cannot sign in the service principal 1b2c3d4e-… to the tenant t: the client secret is wrong: put the secret's value, \
          not its id, under the key clientsecret of the Secret that nodePublishSecretRef names; Entra answers with status \
          401, request tr-1: AADSTS7000215: Invalid client secret provided."
     );
@@ -69,7 +69,24 @@ fn each_refusal_of_entra_has_its_advice() {
 #[test]
 fn a_client_secret_that_entra_repeats_is_not_shown() {
     let failure = refused(400, 1, "You sent hunter2.");
-    assert!(failure.message.contains("You sent [client secret]."), "{failure}");
+    assert!(failure.message.contains("You sent [clientsecret]."), "{failure}");
+}
+
+#[test]
+fn swapped_keys_are_told_and_the_secret_under_the_wrong_one_is_not_shown() {
+    let wire = Wire::new(|request, _| {
+        if is_sign_in(request) {
+            json(400, r#"{"error_description":"AADSTS700016: Application with identifier 'hunter2' was not found."}"#)
+        } else {
+            secret(request)
+        }
+    });
+    let mut request = request(class(&["objectName: a\nobjectType: secret"]));
+    request.secrets.insert("clientid".into(), b"hunter2".to_vec().into());
+    request.secrets.insert("clientsecret".into(), CLIENT_ID.as_bytes().to_vec().into());
+    let failure = mount(&request, &wire).unwrap_err();
+    assert!(failure.message.contains("are clientid and clientsecret swapped?"), "{failure}");
+    assert!(failure.message.contains("identifier '[clientid]'") && !failure.message.contains("hunter2"), "{failure}");
 }
 
 #[test]
@@ -113,7 +130,7 @@ fn all_objects_that_fail_are_told_at_once() {
     let lines: Vec<&str> = failure.message.lines().collect();
     assert_eq!(lines.len(), 3);
     assert!(lines[0].starts_with("secret/a: kv1.vault.azure.net has no secret of this name"), "{failure}");
-    assert!(lines[1].starts_with("secret/b: give the service principal id-1 the role Key Vault Secrets User"));
+    assert!(lines[1].starts_with("secret/b: give the service principal 1b2c3d4e-… the role Key Vault Secrets User"));
     assert_eq!(lines[2], "secret/c: kv1.vault.azure.net: no answer in time");
 }
 

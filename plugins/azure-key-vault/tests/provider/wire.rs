@@ -84,12 +84,15 @@ pub fn class(objects: &[&str]) -> Parameters {
         .collect()
 }
 
-/// A request for this class with the client id `id-1` and the client secret `hunter2`.
+/// The client id of [`request`]; its client secret is `hunter2`.
+pub const CLIENT_ID: &str = "1b2c3d4e-0000-4000-8000-000000000001";
+
+/// A request for this class.
 pub fn request(parameters: Parameters) -> coffer_azure_key_vault::Request {
     let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
     coffer_azure_key_vault::Request {
         parameters,
-        secrets: [("clientid".into(), secret("id-1")), ("clientsecret".into(), secret("hunter2"))].into(),
+        secrets: [("clientid".into(), secret(CLIENT_ID)), ("clientsecret".into(), secret("hunter2"))].into(),
         session: None,
         now: 1_000,
         entropy: [7; 32],
