@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline};
+use wasmtime::{ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use crate::bindings::{self, HttpError, HttpHost, Level, LogHost, Provider, types};
@@ -205,6 +205,10 @@ impl<'a> Runner<'a> {
             Some(trap) => Cause::Trap { message: clean(trap.to_string()) },
             None if error.root_cause().to_string().contains("fuel allocated for hostcalls") => {
                 Cause::Limit { limit: format!("{} bytes handed over at once", limits.transfer()), setting: "fileBytes" }
+            }
+            // A host function refused what the guest asked of it; where in the guest that was helps nobody here.
+            None if error.downcast_ref::<WasmBacktrace>().is_some() => {
+                Cause::Trap { message: clean(error.root_cause().to_string()) }
             }
             None => Cause::Answer { message: clean(format!("{error:#}")) },
         }
