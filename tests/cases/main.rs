@@ -2,3 +2,7 @@
 
 #[cfg(test)]
 mod emulator;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod sandbox;

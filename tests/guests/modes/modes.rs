@@ -18,7 +18,7 @@ macro_rules! for_each_mode {
             /// Returns the session that it got, followed by one byte.
             keeps_a_session,
 
-            /// An endless loop in `mount`.
+            /// An endless loop in `mount`, after a GET of the parameter `url` if there is one.
             loops_for_ever,
             /// An endless loop in `check`.
             loops_for_ever_in_check,

@@ -109,7 +109,7 @@ fn opens_sockets() -> Facts {
 fn said(result: Result<(), contract::wasi::sockets::network::ErrorCode>) -> String {
     match result {
         Ok(()) => "allowed".to_owned(),
-        Err(code) => format!("{code:?}"),
+        Err(code) => code.name().to_owned(),
     }
 }
 

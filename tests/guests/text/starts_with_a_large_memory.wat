@@ -1,0 +1,10 @@
+;; Wants a memory of 128 MiB before it says a word: more than the default grant, less than the pool has.
+(module
+  (memory (export "memory") 2048)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  ;; The answer stands at 16, where memory is zero: ok, scope service-account, an empty session key.
+  (func (export "check") (param i32 i32) (result i32)
+    i32.const 16)
+  (func (export "mount") (param i32) (result i32)
+    unreachable))

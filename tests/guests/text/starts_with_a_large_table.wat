@@ -1,0 +1,11 @@
+;; Wants a table of 50,000 elements before it says a word: more than the default grant, less than the pool has.
+(module
+  (memory (export "memory") 1)
+  (table 50000 funcref)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    i32.const 1024)
+  ;; The answer stands at 16, where memory is zero: ok, scope service-account, an empty session key.
+  (func (export "check") (param i32 i32) (result i32)
+    i32.const 16)
+  (func (export "mount") (param i32) (result i32)
+    unreachable))
