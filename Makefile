@@ -12,7 +12,7 @@ PROVIDERS := coffer-azure-key-vault
 GUESTS    := coffer-guest-modes coffer-guest-wasi
 
 # `host` builds the tool, so plugins/build.sh need not build it once more with fewer features.
-demo test bench: export COMPONENTIZE := target/debug/coffer-componentize
+demo test: export COMPONENTIZE := target/debug/coffer-componentize
 
 .PHONY: help
 help: ## Show this list
@@ -26,8 +26,8 @@ demo: steps := 3
 demo: compiler ## Mount secrets from a fake Key Vault into a folder, without a cluster
 	@$(call step,1,the host programs: some minutes the first time)
 	@cargo build
-	@$(call step,2,the Azure provider: Rust to WebAssembly)
-	@plugins/build.sh $(PROVIDERS)
+	@$(call step,2,the Azure provider and a hostile one: Rust to WebAssembly)
+	@plugins/build.sh $(PROVIDERS) coffer-guest-modes
 	@$(call step,3,run)
 	@target/debug/coffer-demo
 
@@ -58,10 +58,11 @@ lint: compiler ## Check format, clippy, dependencies, shell scripts
 SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh
 
 .PHONY: bench
+bench: export COMPONENTIZE := target/release/coffer-componentize
 bench: compiler ## Measure the release build
-	@cargo build
-	@plugins/build.sh $(PROVIDERS) $(GUESTS)
-	@cargo run --release --package coffer-tests --bin coffer-bench
+	@cargo build --release
+	@plugins/build.sh $(PROVIDERS)
+	@target/release/coffer-bench
 
 .PHONY: clean
 clean: ## Remove everything that was built

@@ -1,0 +1,87 @@
+//! `make bench`: what Coffer costs, each figure beside something measured in the same run.
+//!
+//! Figures depend on the machine, ratios do not, so every row that can have one has one. Nothing here passes or fails;
+//! `docs/performance.md` says what is aimed at. Built and run by `make bench`, from the release profile.
+
+mod memory;
+mod network;
+mod plugin;
+mod sandbox;
+mod table;
+
+use std::env;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use coffer_sandbox::limits::Limits;
+use coffer_sandbox::store::{Cache, Compiler, Ready, Source};
+
+
+fn main() -> ExitCode {
+    let result = match env::args_os().nth(1) {
+        Some(mode) if mode == memory::CHILD => memory::child(env::args_os().skip(2)),
+        _ => run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: the benchmark ended: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let built = Built::find()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        plugin::measure(&built).await?.print()?;
+        sandbox::measure(&built).await?.print()?;
+        network::measure(&built).await?.print()?;
+        memory::measure(&built).await?.print()
+    })
+}
+
+/// What was built before, and where.
+pub(crate) struct Built {
+    /// The program `coffer` of the same profile.
+    pub(crate) coffer: PathBuf,
+    /// The program that measures.
+    pub(crate) bench: PathBuf,
+    /// The Azure provider.
+    pub(crate) component: PathBuf,
+    /// A folder for caches and volumes.
+    pub(crate) scratch: tempfile::TempDir,
+}
+
+impl Built {
+    fn find() -> Result<Self> {
+        let bench = env::current_exe()?;
+        let programs = bench.parent().context("the benchmark has no folder")?;
+        let coffer = programs.join("coffer");
+        let component = programs.parent().context("no target folder")?.join("components/azure-key-vault.wasm");
+        for path in [&coffer, &component] {
+            ensure!(path.exists(), "{} is not there; run `make bench`, which builds it", path.display());
+        }
+        Ok(Self { coffer, bench, component, scratch: tempfile::tempdir()? })
+    }
+
+    pub(crate) fn compiler(&self, cache: Option<&Path>) -> Result<Compiler> {
+        Ok(Compiler {
+            program: self.coffer.clone(),
+            arguments: vec!["compile-component".into()],
+            cache: cache.map(Cache::open).transpose()?,
+        })
+    }
+
+    pub(crate) fn source(&self) -> Result<Source> {
+        Ok(Source::file("azure", &self.component, Limits::default())?)
+    }
+
+    pub(crate) async fn ready(&self, engine: &coffer_sandbox::engine::Engine) -> Result<Ready> {
+        let compiler = self.compiler(Some(&self.scratch.path().join("cache")))?;
+        Ok(self.source()?.verify(None)?.compile(engine, &compiler).await?.ready(engine)?)
+    }
+}
