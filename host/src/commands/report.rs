@@ -86,7 +86,7 @@ pub struct ObjectLine {
 }
 
 /// A request.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestLine {
     method: String,
@@ -94,6 +94,9 @@ pub struct RequestLine {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    /// The case of the error, one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,15 +109,16 @@ pub struct RequestLine {
 
 impl From<&Record> for RequestLine {
     fn from(record: &Record) -> Self {
-        let (status, error) = match &record.ending {
-            Ending::Status(status) => (Some(*status), None),
-            Ending::Failed(error) => (None, Some(error.to_string())),
+        let (status, failed, error) = match &record.ending {
+            Ending::Status(status) => (Some(*status), None, None),
+            Ending::Failed(error) => (None, Some(error.kind()), Some(error.to_string())),
         };
         Self {
             method: record.method.clone(),
             host: record.host.clone(),
             path: record.path.clone(),
             status,
+            failed,
             error,
             rule: record.rule.as_deref().map(str::to_owned),
             attempts: record.attempts,
@@ -183,6 +187,7 @@ impl Report {
             push_table(&mut text, &self.object_table());
         }
         push_table(&mut text, &self.request_table());
+        self.push_errors(&mut text);
         self.push_summary(&mut text);
         text
     }
@@ -212,21 +217,35 @@ impl Report {
     fn request_table(&self) -> Table {
         let mut table = new_table(&["METHOD", "HOST", "PATH", "STATUS", "TIME", "BYTES", "RULE"], &[3, 4, 5]);
         for request in &self.requests {
-            let status = match (request.status, &request.error) {
-                (Some(status), _) => status.to_string(),
-                (None, error) => error.as_deref().map(printable).unwrap_or_default(),
-            };
+            let status = request.status.map(|status| status.to_string());
+            let status = status.as_deref().or(request.failed).unwrap_or_default();
             table.add_row([
                 &*printable(&request.method),
                 &printable(&request.host),
                 &printable(&request.path),
-                &status,
+                status,
                 &show(request.milliseconds),
                 &Size(request.bytes_in).to_string(),
                 request.rule.as_deref().unwrap_or("-"),
             ]);
         }
         table
+    }
+
+    /// Why requests failed, each reason once: sentences do not fit into a column.
+    fn push_errors(&self, text: &mut String) {
+        let mut errors: Vec<_> = self.requests.iter().filter_map(|request| request.error.as_deref()).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        errors.retain(|error| seen.insert(*error));
+        for error in errors.iter().take(ERRORS_SHOWN) {
+            let _ = writeln!(text, "{}", printable(error));
+        }
+        if errors.len() > ERRORS_SHOWN {
+            let _ = writeln!(text, "and {} other reasons; `--output json` has them all", errors.len() - ERRORS_SHOWN);
+        }
+        if !errors.is_empty() {
+            text.push('\n');
+        }
     }
 
     fn push_summary(&self, text: &mut String) {
@@ -248,6 +267,9 @@ impl Report {
         let _ = writeln!(text, "took {total}: plugin {plugin}, call {call} (network {network}, computing {cpu})");
     }
 }
+
+/// How many reasons of failed requests a table is followed by.
+const ERRORS_SHOWN: usize = 10;
 
 fn count(files: usize) -> String {
     format!("{files} file{} ", if files == 1 { "" } else { "s" })
@@ -303,6 +325,7 @@ mod tests {
                 host: "kv.vault.azure.net".into(),
                 path: "/secrets/b".into(),
                 status: Some(200),
+                failed: None,
                 error: None,
                 rule: Some("GET https://{keyvaultName}.vault.azure.net/".into()),
                 attempts: 1,
@@ -334,6 +357,32 @@ took 30.0 ms: plugin 10.0 ms, call 15.0 ms (network 12.3 ms, computing 0.5 ms)
         let mut report = report();
         report.files[0].version = None;
         assert!(report.tables().contains("OBJECT    VERSION\nsecret/b  v1\n"), "{}", report.tables());
+    }
+
+    #[test]
+    fn why_requests_failed_stands_below_their_table_each_reason_once() {
+        let mut report = report();
+        for number in 0..ERRORS_SHOWN + 3 {
+            let error = Some(format!("denied: no rule allows {}", number / 2));
+            report.requests.push(RequestLine {
+                status: None,
+                failed: Some("denied"),
+                error,
+                ..report.requests[0].clone()
+            });
+        }
+        let tables = report.tables();
+        assert!(tables.contains("/secrets/b  denied"), "{tables}");
+        assert_eq!(tables.matches("no rule allows 0").count(), 1, "{tables}");
+        report.requests.extend(
+            report
+                .requests
+                .clone()
+                .into_iter()
+                .enumerate()
+                .map(|(number, line)| RequestLine { error: Some(format!("another reason {number}")), ..line }),
+        );
+        assert!(report.tables().contains("other reasons"), "{}", report.tables());
     }
 
     #[test]

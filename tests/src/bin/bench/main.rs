@@ -18,7 +18,6 @@ use anyhow::{Context, Result, ensure};
 use coffer_sandbox::limits::Limits;
 use coffer_sandbox::store::{Cache, Compiler, Ready, Source};
 
-
 fn main() -> ExitCode {
     let result = match env::args_os().nth(1) {
         Some(mode) if mode == memory::CHILD => memory::child(env::args_os().skip(2)),

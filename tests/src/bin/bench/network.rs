@@ -18,9 +18,9 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::time::Instant;
 
+use crate::Built;
 use crate::sandbox::{parameters, request};
 use crate::table::{Sample, Table, ratio, show};
-use crate::Built;
 
 pub(crate) const VAULT: &str = "bench";
 pub(crate) const TENANT: &str = "72f1c1a0-3d0e-4b2f-9c55-1d2f0c9be001";

@@ -6,8 +6,8 @@ use anyhow::Result;
 use coffer_sandbox::engine::{Engine, Pool};
 use tokio::time::Instant;
 
-use crate::table::{Sample, Table, ratio, show};
 use crate::Built;
+use crate::table::{Sample, Table, ratio, show};
 
 const LOADS: usize = 100;
 const COMPILATIONS: usize = 5;

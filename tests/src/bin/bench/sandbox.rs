@@ -15,8 +15,8 @@ use coffer_sandbox::secret::SecretBytes;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::table::{Sample, Table, ratio, show};
 use crate::Built;
+use crate::table::{Sample, Table, ratio, show};
 
 const MOUNTS: usize = 5_000;
 
@@ -71,10 +71,19 @@ pub(crate) fn parameters(vault: &str, tenant: &str, secrets: usize) -> BTreeMap<
         .into()
 }
 
-pub(crate) fn request(parameters: &BTreeMap<String, String>, credentials: [&str; 2], session: Option<SecretBytes>) -> provider::Request {
+pub(crate) fn request(
+    parameters: &BTreeMap<String, String>,
+    credentials: [&str; 2],
+    session: Option<SecretBytes>,
+) -> provider::Request {
     let [id, secret] = credentials.map(|value| SecretBytes::from(value.to_owned()));
     provider::Request {
-        pod: Pod { name: "bench".into(), namespace: "default".into(), uid: "0".into(), service_account: "default".into() },
+        pod: Pod {
+            name: "bench".into(),
+            namespace: "default".into(),
+            uid: "0".into(),
+            service_account: "default".into(),
+        },
         parameters: parameters.clone(),
         secrets: [("clientid".to_owned(), id), ("clientsecret".to_owned(), secret)].into(),
         tokens: Vec::new(),
@@ -114,13 +123,15 @@ fn natively(parameters: &BTreeMap<String, String>, objects: usize) -> Result<Vec
     for mount in 0..=MOUNTS {
         let request = coffer_azure_key_vault::Request {
             parameters: parameters.clone(),
-            secrets: [("clientid".to_owned(), secret("id")), ("clientsecret".to_owned(), secret("a client secret"))].into(),
+            secrets: [("clientid".to_owned(), secret("id")), ("clientsecret".to_owned(), secret("a client secret"))]
+                .into(),
             session: session.take(),
             now: 1_800_000_000,
             entropy: [7; 32],
         };
         let started = Instant::now();
-        let outcome = coffer_azure_key_vault::mount(&request, &Memory).map_err(|failure| anyhow::Error::msg(failure.message))?;
+        let outcome =
+            coffer_azure_key_vault::mount(&request, &Memory).map_err(|failure| anyhow::Error::msg(failure.message))?;
         let took = started.elapsed();
         ensure!(outcome.files.len() == objects, "the native provider returned {} files", outcome.files.len());
         session = outcome.session.map(|session| session.state).or(request.session);
