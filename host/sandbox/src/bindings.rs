@@ -129,7 +129,7 @@ pub(crate) fn checked(checked: types::Checked) -> provider::Checked {
         types::Scope::ServiceAccount => provider::Scope::ServiceAccount,
         types::Scope::Pod => provider::Scope::Pod,
     };
-    provider::Checked { scope, session_key: checked.session_key }
+    provider::Checked { scope, session_key: checked.session_key, remarks: checked.remarks }
 }
 
 pub(crate) fn failure(failure: types::Failure) -> provider::Failure {

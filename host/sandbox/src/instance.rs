@@ -67,7 +67,7 @@ pub(crate) async fn check(ready: &Ready, parameters: &Parameters, deadline: Inst
         .run(async |provider, store| provider.call_check(store, &bindings::parameters(parameters)).await)
         .await
         .and_then(|answer| match answer {
-            Ok(checked) => bound_checked(bindings::checked(checked), limits),
+            Ok(checked) => bound_checked(bindings::checked(checked), &runner.redactor, limits),
             Err(failure) => Err(Cause::Failure(clean_failure(failure, &runner.redactor, limits))),
         });
     runner.finish(result)
@@ -368,12 +368,14 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-fn bound_checked(checked: Checked, limits: &Limits) -> Result<Checked, Cause> {
-    let (length, limit) = (checked.session_key.len(), limits.message);
+fn bound_checked(checked: Checked, redactor: &Redactor, limits: &Limits) -> Result<Checked, Cause> {
+    let Checked { scope, session_key, remarks } = checked;
+    let (length, limit) = (session_key.len(), limits.message);
     if length > limit {
         return Err(Cause::Answer { message: format!("its session key has {length} bytes, more than {limit}") });
     }
-    Ok(checked)
+    let remarks = remarks.iter().take(limits.log_lines).map(|remark| redactor.clean(remark, limit)).collect();
+    Ok(Checked { scope, session_key, remarks })
 }
 
 fn clean_failure(failure: types::Failure, redactor: &Redactor, limits: &Limits) -> Failure {

@@ -153,4 +153,6 @@ pub struct Checked {
     pub scope: Scope,
     /// What in the parameters decides who the store sees.
     pub session_key: String,
+    /// What is allowed and yet looks like a mistake, capped and redacted.
+    pub remarks: Vec<String>,
 }

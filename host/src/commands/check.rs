@@ -90,9 +90,9 @@ impl Checker {
         let Some(plugin) = self.plugins.get(&object.provider) else { return Ok(Vec::new()) };
         let deadline = Instant::now() + grant.limits.deadline;
         match plugin.ready.check(&object.parameters, deadline).await.result {
-            Ok(_) => Ok(Vec::new()),
+            Ok(checked) => Ok(told_by_provider(class, checked.remarks.iter().map(String::as_str))),
             Err(error) => match error.cause {
-                Cause::Failure(failure) => Ok(told_by_provider(class, &failure.message)),
+                Cause::Failure(failure) => Ok(told_by_provider(class, failure.message.lines())),
                 cause => Err(crate::app::Error::Plugin(coffer_sandbox::error::Error { cause, ..error }).into()),
             },
         }
@@ -116,27 +116,11 @@ fn unknown_provider(class: &Class, error: &publish::Error) -> Mistake {
     Mistake::at(position, error.to_string()).help(help)
 }
 
-/// A provider puts each mistake on a line of its own. Where there are several it may count them in a heading and number
-/// them; here each one stands for itself.
-fn told_by_provider(class: &Class, message: &str) -> Vec<Mistake> {
-    let lines: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let mistakes = match lines.as_slice() {
-        [heading, mistakes @ ..] if !mistakes.is_empty() && heading.ends_with(':') => mistakes,
-        all => all,
-    };
-    let mistake = |line: &&str| {
-        let line = without_number(line);
-        Mistake::at(class.position.clone(), format!("{KIND} `{}`: {line}", class.object.name))
-    };
-    mistakes.iter().map(mistake).collect()
-}
-
-fn without_number(line: &str) -> &str {
-    let numbered = line.strip_prefix('(').and_then(|rest| rest.split_once(") "));
-    match numbered {
-        Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => rest,
-        _ => line,
-    }
+/// A provider puts each mistake on a line of its own, and here each one stands for itself. A remark counts as a mistake
+/// here: whoever checks a class wants to know.
+fn told_by_provider<'a>(class: &Class, lines: impl Iterator<Item = &'a str>) -> Vec<Mistake> {
+    let mistake = |line| Mistake::at(class.position.clone(), format!("{KIND} `{}`: {line}", class.object.name));
+    lines.map(str::trim).filter(|line| !line.is_empty()).map(mistake).collect()
 }
 
 impl Findings {
@@ -158,20 +142,15 @@ mod tests {
     use crate::api::class::SecretProviderClass;
     use crate::mistake::Position;
 
-    fn told(message: &str) -> Vec<String> {
+    #[test]
+    fn each_line_of_a_provider_is_a_mistake() {
         let class = Class {
             object: SecretProviderClass { name: "c".into(), ..Default::default() },
             position: Position { file: "f".into(), line: 2, column: 1 },
             provider_position: None,
         };
-        told_by_provider(&class, message).iter().map(|mistake| mistake.message.clone()).collect()
-    }
-
-    #[test]
-    fn each_line_of_a_provider_is_a_mistake_and_its_heading_is_none() {
-        let of_class = |line: &str| format!("SecretProviderClass `c`: {line}");
-        assert_eq!(told("2 mistakes:\n(1) a\n\n(2) b"), [of_class("a"), of_class("b")]);
-        assert_eq!(told("a\nb"), [of_class("a"), of_class("b")]);
-        assert_eq!(told("(some) words:"), [of_class("(some) words:")]);
+        let mistakes = told_by_provider(&class, "a\n\n b".lines());
+        let messages: Vec<_> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
+        assert_eq!(messages, ["SecretProviderClass `c`: a", "SecretProviderClass `c`: b"]);
     }
 }

@@ -1,8 +1,7 @@
 //! Judging a class without a vault.
 //!
-//! The linter of the host shows what is found here, so this is stricter than `mount`: a misspelt optional parameter
-//! never stops a mount, because the class works and always has, but its author would like to know. Nothing here may
-//! depend on anything but the parameters.
+//! A misspelt optional parameter is a remark and no mistake: the class works and always has, but its author would like
+//! to know. Nothing here may depend on anything but the parameters.
 
 use crate::failure::Failure;
 use crate::parameters::{Judged, judge};
@@ -11,15 +10,17 @@ use crate::provider::{Checked, Parameters};
 /// Says whether the parameters of a class make sense, and with whose eyes the vault will see the caller.
 ///
 /// # Errors
-/// `InvalidRequest` with every mistake that can be found without the network, a line each. It includes what has no
-/// effect and looks like a mistake, which [`mount`](crate::mount()) only remarks.
+/// `InvalidRequest` with everything that can be found without the network, a line each: the mistakes, and then what
+/// has no effect and looks like one.
 pub fn check(parameters: &Parameters) -> Result<Checked, Failure> {
     let Judged { settings, mut mistakes, remarks } = judge(parameters);
-    mistakes.extend(remarks);
     match settings {
         Some(settings) if mistakes.is_empty() => {
-            Ok(Checked { scope: settings.identity.scope(), session_key: settings.session_key() })
+            Ok(Checked { scope: settings.identity.scope(), session_key: settings.session_key(), remarks })
         }
-        _ => Err(Failure::of_mistakes(&mistakes)),
+        _ => {
+            mistakes.extend(remarks);
+            Err(Failure::of_mistakes(&mistakes))
+        }
     }
 }

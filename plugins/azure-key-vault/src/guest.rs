@@ -38,12 +38,13 @@ struct Exports;
 
 impl bindings::Guest for Exports {
     fn check(parameters: Vec<(String, String)>) -> Result<types::Checked, types::Failure> {
-        let Checked { scope, session_key } = crate::check(&parameters.into_iter().collect()).map_err(failure)?;
+        let Checked { scope, session_key, remarks } =
+            crate::check(&parameters.into_iter().collect()).map_err(failure)?;
         let scope = match scope {
             Scope::ServiceAccount => types::Scope::ServiceAccount,
             Scope::Pod => types::Scope::Pod,
         };
-        Ok(types::Checked { scope, session_key })
+        Ok(types::Checked { scope, session_key, remarks })
     }
 
     fn mount(request: types::Request) -> Result<types::Outcome, types::Failure> {

@@ -104,4 +104,6 @@ pub struct Checked {
     pub scope: Scope,
     /// Everything in the parameters that decides who the vault sees.
     pub session_key: String,
+    /// What is allowed and yet looks like a mistake, a line each.
+    pub remarks: Vec<String>,
 }

@@ -21,7 +21,7 @@ pub(super) async fn behaves() {
     let outcome = bench.mount("behaves", &[("url", "http://vault.example.test/")]).await.result.unwrap();
     assert_eq!(contents(&outcome), "200 hello");
     let checked = bench.check("behaves", &[]).await.result.unwrap();
-    assert_eq!(checked, Checked { scope: Scope::ServiceAccount, session_key: "behaves".into() });
+    assert_eq!(checked, Checked { scope: Scope::ServiceAccount, session_key: "behaves".into(), remarks: Vec::new() });
 }
 
 #[tokio::test]

@@ -164,15 +164,26 @@ fn check_and_mount_find_the_same_mistakes() {
 }
 
 #[test]
-fn check_also_tells_what_mount_only_remarks() {
+fn what_only_looks_like_a_mistake_is_remarked_and_stops_nothing() {
     let mut parameters = class(&["objectName: a\nobjectType: secret\nobjectAlais: b"]);
     parameters.insert("cloudname".into(), "AzureChinaCloud".into());
-    assert_eq!(
-        check(&parameters).unwrap_err().message,
-        "the parameter `cloudname` is unknown and ignored: did you mean `cloudName`?\nobjects.array[0] (a): the field \
-         `objectAlais` is unknown and ignored: did you mean `objectAlias`?"
-    );
-    assert_eq!(mount_with(parameters, secret).unwrap().remarks.len(), 2);
+    let remarks = [
+        "the parameter `cloudname` is unknown and ignored: did you mean `cloudName`?",
+        "objects.array[0] (a): the field `objectAlais` is unknown and ignored: did you mean `objectAlias`?",
+    ];
+    assert_eq!(check(&parameters).unwrap().remarks, remarks);
+    assert_eq!(mount_with(parameters, secret).unwrap().remarks, remarks);
+}
+
+#[test]
+fn beside_a_mistake_remarks_are_told_after_it() {
+    let mut parameters = class(&["objectName: a\nobjectType: secret"]);
+    parameters.insert("cloudname".into(), "AzureChinaCloud".into());
+    parameters.insert("usePodIdentity".into(), "perhaps".into());
+    let message = check(&parameters).unwrap_err().message;
+    let lines: Vec<_> = message.lines().collect();
+    assert_eq!(lines.len(), 2, "{message}");
+    assert!(lines[0].contains("usePodIdentity") && lines[1].contains("`cloudname` is unknown"), "{message}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl contract::Guest for Modes {
             _ => {}
         }
         let scope = if mode == "says_that_its_scope_is_pod" { Scope::Pod } else { Scope::ServiceAccount };
-        Ok(Checked { scope, session_key: mode.to_owned() })
+        Ok(Checked { scope, session_key: mode.to_owned(), remarks: Vec::new() })
     }
 
     fn mount(request: Request) -> Result<Outcome, Failure> {

@@ -27,7 +27,7 @@ struct Wasi;
 
 impl contract::Guest for Wasi {
     fn check(_: Vec<(String, String)>) -> Result<Checked, Failure> {
-        Ok(Checked { scope: Scope::ServiceAccount, session_key: String::new() })
+        Ok(Checked { scope: Scope::ServiceAccount, session_key: String::new(), remarks: Vec::new() })
     }
 
     fn mount(request: Request) -> Result<Outcome, Failure> {
