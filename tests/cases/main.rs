@@ -5,4 +5,6 @@ mod emulator;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod mount;
+#[cfg(test)]
 mod sandbox;

@@ -180,8 +180,10 @@ impl<'a> Runner<'a> {
         self.usage.log_lines_dropped = state.log.finish();
     }
 
+    /// The time that the call had, as whoever set it would write it: what passed before it was started is a part of it.
     fn limit(&self) -> Duration {
-        self.deadline.duration_since(self.started)
+        let exact = self.deadline.duration_since(self.started) + Duration::from_micros(500);
+        Duration::from_millis(u64::try_from(exact.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn finish<T>(mut self, result: Result<T, Cause>) -> Called<T> {

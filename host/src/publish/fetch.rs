@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use coffer_sandbox::egress::{Caller, Record};
 use coffer_sandbox::error::{Cause, Stage};
@@ -15,6 +15,9 @@ use super::Error;
 use super::plan::Plan;
 use crate::app::Plugin;
 use crate::volume::{self, FileSet, NewFile};
+
+/// Enough for any provider to put an error into words.
+const LONGEST_MARGIN: Duration = Duration::from_millis(500);
 
 /// What the provider handed back, checked.
 pub struct Fetched {
@@ -45,7 +48,7 @@ pub async fn fetch(plugin: &Plugin, plan: Plan, now: SystemTime) -> Result<Fetch
         pod: plan.pod.clone(),
         parameters: Arc::new(plan.parameters.clone()),
         limits: limits.egress.clone(),
-        deadline,
+        deadline: deadline - margin(plan.deadline),
         redactor: redactor.clone(),
     }));
     let (class, provider) = (plan.class.clone(), plan.provider.clone());
@@ -70,6 +73,11 @@ pub async fn fetch(plugin: &Plugin, plan: Plan, now: SystemTime) -> Result<Fetch
         source,
     })?;
     Ok(Fetched { files, versions, objects, records, usage: called.usage })
+}
+
+/// Requests end this much before the call does, so that the provider has the time to say which of them got no answer.
+fn margin(time: Duration) -> Duration {
+    (time / 10).min(LONGEST_MARGIN)
 }
 
 fn request(plan: Plan, now: SystemTime) -> Request {

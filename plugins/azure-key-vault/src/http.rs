@@ -7,6 +7,10 @@ use std::fmt;
 
 use crate::failure::FailureKind;
 
+/// Characters of an [`Error`] that a message shows. A denial names the request and the rules that come nearest, which
+/// takes more room than other people's words get.
+pub(crate) const LONGEST_ERROR: usize = 800;
+
 /// Sends requests.
 pub trait Http {
     /// Sends all requests at once and waits for all. The answers come in the order of the requests, one each.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::USER_AGENT;
 use crate::failure::{FailureKind, tidy};
-use crate::http::{Error, Http, Request, Response};
+use crate::http::{Error, Http, LONGEST_ERROR, Request, Response};
 use crate::parameters::Settings;
 use crate::token::Token;
 
@@ -139,7 +139,11 @@ fn code_in(description: &str) -> Option<u32> {
 }
 
 fn tidy_error(error: &Error) -> String {
-    tidy(&error.to_string(), 300)
+    let text = tidy(&error.to_string(), LONGEST_ERROR);
+    match error {
+        Error::Denied(_) => format!("{text}; an administrator has to allow it"),
+        _ => text,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::failure::{FailureKind, tidy};
-use crate::http::{Error, Response};
+use crate::http::{Error, LONGEST_ERROR, Response};
 use crate::objects::{Kind, Object};
 
 /// What messages need to know about the asking side.
@@ -57,7 +57,7 @@ pub(crate) fn explain(response: &Response, asked: &Asked<'_>) -> Explained {
 
 /// Explains why there is no response.
 pub(crate) fn explain_error(error: &Error, vault: &str) -> Explained {
-    let text = tidy(&error.to_string(), 300);
+    let text = tidy(&error.to_string(), LONGEST_ERROR);
     let advice = match error {
         Error::Dns(_) => {
             format!("{vault}: {text}; check keyvaultName, cloudName, and the private DNS zone if there is one")
