@@ -151,6 +151,9 @@ struct TickerState {
     users: usize,
     /// Whether the thread exists.
     running: bool,
+    /// Whether the thread waits for a call. Between calls that follow each other closely it does not, and nobody has
+    /// to wake it.
+    parked: bool,
 }
 
 impl Ticker {
@@ -160,7 +163,7 @@ impl Ticker {
             let (ticker, engine) = (Arc::downgrade(this), engine.weak());
             std::thread::Builder::new().name("epoch-ticker".into()).spawn(move || run(&ticker, &engine))?;
             state.running = true;
-        } else if state.users == 0 {
+        } else if state.parked {
             this.idle.notify_one();
         }
         state.users += 1;
@@ -171,14 +174,16 @@ impl Ticker {
 /// Ends when nobody ran for [`LINGER`], and so also after the engine is gone.
 fn run(ticker: &Weak<Ticker>, engine: &EngineWeak) {
     while let (Some(ticker), Some(engine)) = (ticker.upgrade(), engine.upgrade()) {
-        let state = ticker.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = ticker.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.users > 0 {
             let (_state, _) = ticker.idle.wait_timeout(state, SLICE).unwrap_or_else(PoisonError::into_inner);
             engine.increment_epoch();
             continue;
         }
         // Nobody runs: stay for a moment, then end. The next call starts a new thread.
+        state.parked = true;
         let (mut state, _) = ticker.idle.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+        state.parked = false;
         if state.users == 0 {
             state.running = false;
             return;
