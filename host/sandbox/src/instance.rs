@@ -332,7 +332,7 @@ enum Denied {
 impl Denied {
     fn cause(self, limits: &Limits) -> Cause {
         match self {
-            Self::Memory => Cause::Limit { limit: format!("{} bytes of memory", limits.memory), setting: "memory" },
+            Self::Memory => Cause::Limit { limit: format!("{} of memory", size(limits.memory)), setting: "memory" },
             Self::Table => {
                 Cause::Limit { limit: format!("{} table elements", limits.table_elements), setting: "tableElements" }
             }
@@ -417,6 +417,14 @@ fn bound_mounted(mounted: Mounted, redactor: &Redactor, limits: &Limits) -> Resu
         .into_iter()
         .map(|ObjectVersion { id, version }| ObjectVersion { id: clean(id), version: clean(version) });
     Ok(Mounted { files, objects: objects.collect() })
+}
+
+/// As the configuration writes sizes, where it comes out even.
+fn size(bytes: usize) -> String {
+    match bytes % (1 << 20) {
+        0 => format!("{} MiB", bytes >> 20),
+        _ => format!("{bytes} bytes"),
+    }
 }
 
 fn within(found: usize, limit: usize, what: &str, setting: &'static str) -> Result<(), Cause> {

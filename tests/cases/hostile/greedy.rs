@@ -59,7 +59,7 @@ pub(super) async fn hoards_memory() {
         &bench,
         "hoards_memory",
         "LimitExceeded",
-        "it exceeded its limit of 67108864 bytes of memory; if the provider is right to need more, raise \
+        "it exceeded its limit of 64 MiB of memory; if the provider is right to need more, raise \
          `limits.memory` of its grant",
     )
     .await;

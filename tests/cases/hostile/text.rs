@@ -99,7 +99,7 @@ async fn refuses_to_check(name: &str, message: &str) {
 
 const TABLE: &str = "it exceeded its limit of 20000 table elements; if the provider is right to need more, raise \
                      `limits.tableElements` of its grant";
-const MEMORY: &str = "it exceeded its limit of 67108864 bytes of memory; if the provider is right to need more, raise \
+const MEMORY: &str = "it exceeded its limit of 64 MiB of memory; if the provider is right to need more, raise \
                       `limits.memory` of its grant";
 const TIME: &str = "it exceeded its limit of 100ms of processor time; if the provider is right to need more, raise \
                     `limits.cpu` of its grant";

@@ -20,7 +20,7 @@ const CANARIES: [&str; 4] = ["canary", "eyJ", "MyExampleSecret", "MyRotatedSecre
 pub const CLIENT_SECRET: &str = "canary~client~secret";
 
 /// The class of the Arc walk-through, as it is there.
-const CLASS: &str = include_str!("secretproviderclass.yaml");
+const CLASS: &str = include_str!("../../demo/secretproviderclass.yaml");
 
 /// The Secret that the walk-through makes with `kubectl`.
 const SECRET: &str = "\
