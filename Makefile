@@ -60,7 +60,7 @@ SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh
 .PHONY: bench
 bench: export COMPONENTIZE := target/release/coffer-componentize
 bench: compiler ## Measure the release build
-	@cargo build --release
+	@cargo build --release --bin coffer --bin coffer-bench --bin coffer-componentize
 	@plugins/build.sh $(PROVIDERS)
 	@target/release/coffer-bench
 

@@ -69,7 +69,10 @@ async fn run() -> Result<()> {
     demo.mount().await?;
 
     title("6  A provider that somebody tampered with")?;
-    say("It has the same grant for the vault. Each class makes it try something else.")?;
+    say(
+        "It has the same grant for the vault. Each class makes it try something else; what it learned from its requests\n\
+         is in the file `answers`: refusals.",
+    )?;
     for (class, what, code) in ATTACKS {
         say(&format!("\n{what}"))?;
         demo.coffer(&["mount", "--class", class, "hostile.yaml", "hostile"], code).await?;

@@ -10,6 +10,7 @@ mod sandbox;
 mod table;
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,9 +20,10 @@ use coffer_sandbox::limits::Limits;
 use coffer_sandbox::store::{Cache, Compiler, Ready, Source};
 
 fn main() -> ExitCode {
-    let result = match env::args_os().nth(1) {
-        Some(mode) if mode == memory::CHILD => memory::child(env::args_os().skip(2)),
-        _ => run(),
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((mode, command)) if mode == memory::CHILD => memory::child(command),
+        _ => run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,14 +34,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+/// Measures the parts that are named, or all.
+fn run(parts: &[OsString]) -> Result<()> {
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     let built = Built::find()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        plugin::measure(&built).await?.print()?;
-        sandbox::measure(&built).await?.print()?;
-        network::measure(&built).await?.print()?;
-        memory::measure(&built).await?.print()
+        if wanted("plugin") {
+            plugin::measure(&built).await?.print()?;
+        }
+        if wanted("sandbox") {
+            sandbox::measure(&built).await?.print()?;
+        }
+        if wanted("network") {
+            network::measure(&built).await?.print()?;
+        }
+        if wanted("memory") {
+            memory::measure(&built).await?.print()?;
+        }
+        Ok(())
     })
 }
 

@@ -19,9 +19,9 @@ pub(crate) const CHILD: &str = "peak-memory-of";
 
 const RUNS: usize = 5;
 
-pub(crate) fn child(mut command: impl Iterator<Item = OsString>) -> Result<()> {
-    let program = command.next().context("no command")?;
-    let output = Command::new(program).args(command).output()?;
+pub(crate) fn child(command: &[OsString]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let output = Command::new(program).args(arguments).output()?;
     ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
     Ok(writeln!(std::io::stdout(), "{peak}")?)
