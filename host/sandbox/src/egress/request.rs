@@ -37,6 +37,9 @@ const RESERVED: &[&str] = &[
     "upgrade",
 ];
 
+/// Some servers take the method from these instead: a rule that allows `POST` would allow them everything.
+const METHOD_OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
+
 /// Everything of a request but its URL.
 pub(crate) struct Content {
     pub(crate) method: Method,
@@ -101,6 +104,9 @@ fn check_headers(given: &[(String, String)]) -> Result<HeaderMap, String> {
             .map_err(|_| format!("header {} has a name that HTTP does not allow", position + 1))?;
         if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
             return Err(format!("header `{name}` is set by Coffer alone"));
+        }
+        if METHOD_OVERRIDES.contains(&name.as_str()) {
+            return Err(format!("header `{name}` asks for another method than the one that rules are checked with"));
         }
         let mut value = check_value(value).ok_or_else(|| {
             format!("header `{name}` has a value with control characters, characters outside ASCII or spaces around it")
@@ -172,6 +178,14 @@ mod tests {
         ] {
             let reason = refusal(request("GET", &[(name, "x")], b""));
             assert_eq!(reason, format!("header `{}` is set by Coffer alone", name.to_ascii_lowercase()));
+        }
+    }
+
+    #[test]
+    fn a_header_cannot_change_the_method_that_was_checked() {
+        for name in ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"] {
+            let reason = refusal(request("GET", &[(name, "DELETE")], b""));
+            assert!(reason.contains("asks for another method"), "{reason}");
         }
     }
 
