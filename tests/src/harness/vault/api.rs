@@ -1,7 +1,7 @@
 //! The REST side of a vault: authentication, permission, reading, listing and setting, with the service's status
 //! codes, error codes and headers.
 //!
-//! Order of checks: firewall, token, request, permission, object. Sentences are our own; codes are the service's.
+//! Order of checks: token, request, firewall, permission, object. Sentences are our own; codes are the service's.
 
 use std::collections::BTreeMap;
 
