@@ -258,7 +258,7 @@ mod tests {
     fn causes_are_told_once_each() {
         let error = failed(failure(FailureKind::Internal), &[]);
         assert_eq!(error.to_string(), "SecretProviderClass `c` cannot be mounted");
-        assert_eq!(error.causes(), ["plugin \"p\" did not finish its mount", "said the provider"]);
+        assert_eq!(error.causes(), ["plugin \"p\" reports", "said the provider"]);
         let read = std::io::Error::other("no such file");
         let error = Error::from(manifest::Error::Read { path: "x".into(), source: read });
         assert_eq!((error.to_string().as_str(), error.causes()), ("cannot read x", vec!["no such file".to_owned()]));

@@ -12,7 +12,7 @@ use crate::store::Digest;
 
 /// A plugin that could not be loaded or a call that did not work.
 #[derive(Debug, thiserror::Error)]
-#[error("plugin {plugin:?} {stage}")]
+#[error("plugin {plugin:?} {}", headline(*.stage, .cause))]
 pub struct Error {
     /// The plugin, as `spec.provider` names it.
     pub plugin: String,
@@ -34,6 +34,14 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.cause.reason()
+    }
+}
+
+/// A provider that says what is wrong did finish.
+fn headline(stage: Stage, cause: &Cause) -> String {
+    match cause {
+        Cause::Failure(_) => "reports".to_owned(),
+        _ => stage.to_string(),
     }
 }
 

@@ -148,8 +148,10 @@ pub(super) async fn logs_a_mebibyte() {
 #[tokio::test]
 pub(super) async fn fails_with_a_mebibyte() {
     let bench = Bench::new("guest-modes", Limits::default()).await;
-    let cause = format!("{}… (cut)", "x".repeat(4096));
-    refuses(&bench, "fails_with_a_mebibyte", "ProviderInternal", &cause).await;
+    let error = bench.mount("fails_with_a_mebibyte", &[]).await.result.unwrap_err();
+    assert_eq!(chain(&error), format!("plugin \"guest\" reports: {}… (cut)", "x".repeat(4096)));
+    assert_eq!(error.reason(), "ProviderInternal");
+    bench.is_well().await;
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ pub(super) async fn fails_as_told() {
 pub(super) async fn refuses_its_parameters() {
     let bench = bench().await;
     let error = bench.check("refuses_its_parameters", &[]).await.result.unwrap_err();
-    assert_eq!(chain(&error), "plugin \"guest\" did not finish its check: the parameters are not to my taste");
+    assert_eq!(chain(&error), "plugin \"guest\" reports: the parameters are not to my taste");
     assert_eq!(error.reason(), "InvalidRequest");
     bench.is_well().await;
 }

@@ -29,7 +29,7 @@ pub(super) async fn logs_its_token() {
 pub(super) async fn fails_with_its_token() {
     let bench = bench().await;
     let error = bench.mount("fails_with_its_token", &[]).await.result.unwrap_err();
-    assert_eq!(chain(&error), "plugin \"guest\" did not finish its mount: [redacted] is not good");
+    assert_eq!(chain(&error), "plugin \"guest\" reports: [redacted] is not good");
     assert!(!format!("{error:?}").contains("canary"));
     assert_not_logged(&bench);
     bench.is_well().await;
