@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::World;
-use super::world::{HOST, LOGIN};
+use super::world::{HOST, LOGIN, MOUNT};
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_ends_with_69_and_is_named() {
@@ -132,4 +132,29 @@ async fn an_answer_of_another_length_than_it_says_is_refused() {
     world.emulator.inject(Matcher::any().host(HOST), Fault::LengthTooShort, Times::ONCE);
     world.refused(70, &["secret/DemoSecret", "is not the JSON that it should be"], &[]).await;
     assert!(world.tree().is_none());
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used_where_the_configuration_says_so() {
+    let world = World::mounted().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let config = behind(&world, "").replace("proxy: {https: ''}", "proxy: environment");
+    world.config(&config);
+    let proxy = format!("http://user:canary-proxy@{address}");
+    let sentence = format!("proxy {address} does not take connections");
+    for variable in ["HTTPS_PROXY", "https_proxy"] {
+        world.refused_in(&[(variable, &proxy)], 69, &[&sentence], &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn authorities_come_from_ssl_cert_file_where_no_other_is_named() {
+    let world = World::new().await;
+    world.config(&world.grant().replace(", ca: [ca.pem]", ""));
+    world.refused(69, &[LOGIN, "no trusted TLS connection"], &[]).await;
+    let authorities = world.path("ca.pem").display().to_string();
+    let run = world.run(&MOUNT, &[("SSL_CERT_FILE", &authorities)]).await;
+    assert_eq!(run.code, Some(0), "{run:#?}");
 }

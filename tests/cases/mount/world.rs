@@ -173,7 +173,7 @@ providers:
     }
 }
 
-const MOUNT: [&str; 6] = ["mount", "class.yaml", "secret.yaml", "target", "--config", "config.yaml"];
+pub const MOUNT: [&str; 6] = ["mount", "class.yaml", "secret.yaml", "target", "--config", "config.yaml"];
 
 /// The walk-through's class with its placeholders filled in.
 pub fn class() -> String {
