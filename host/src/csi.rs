@@ -1,0 +1,3 @@
+//! kubelet's door: the services that kubelet calls over Unix sockets.
+
+pub mod proto;
