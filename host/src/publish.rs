@@ -6,5 +6,6 @@
 pub mod error;
 pub mod fetch;
 pub mod plan;
+pub mod request;
 
 pub use error::Error;
