@@ -67,6 +67,9 @@ impl Outbound for ClosedDoor {
 pub struct RuleSettings {
     /// What it allows.
     pub rule: Rule,
+    /// The parameter that a class must set to true for the rule to hold; none for a rule that holds for every class. Two
+    /// rules for one URL differ in this: what is sent to the token proxy of a cluster looks like what is sent to Entra.
+    pub when: Option<String>,
     /// Where to dial instead of the URL's host and port. Such a rule goes through a proxy only if `proxy` says so.
     pub connect: Option<Connect>,
     /// The name that the server's certificate must prove, and that is asked for by SNI, instead of the URL's host.
@@ -79,7 +82,7 @@ pub struct RuleSettings {
 
 impl From<Rule> for RuleSettings {
     fn from(rule: Rule) -> Self {
-        Self { rule, connect: None, server_name: None, ca: Vec::new(), proxy: None }
+        Self { rule, when: None, connect: None, server_name: None, ca: Vec::new(), proxy: None }
     }
 }
 
@@ -300,6 +303,8 @@ pub struct Caller {
     pub pod: Pod,
     /// What rules may refer to.
     pub parameters: Arc<Parameters>,
+    /// Whether rules that name a metadata service, or another address of the node's platform, hold for this pod.
+    pub node_identity: bool,
     /// Budgets.
     pub limits: EgressLimits,
     /// No request outlives this moment.

@@ -95,6 +95,12 @@ pub fn permits(scheme: Scheme, address: IpAddr) -> Result<(), Reason> {
     }
 }
 
+/// Whether something listens at `address` that hands out the identity of the node it is asked from: the link-local
+/// ranges and the platform addresses of the large clouds.
+pub(crate) fn is_of_the_platform(address: IpAddr) -> bool {
+    permits(Scheme::Http, address).is_err_and(|reason| matches!(reason.kind(), Kind::LinkLocal | Kind::Platform))
+}
+
 const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length)
 }

@@ -25,6 +25,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::address;
+use super::connect::{Connect, ConnectHost};
 use super::connector::{ConnectFailure, Connector, Route};
 use super::request::Content;
 use super::target::Target;
@@ -100,6 +102,16 @@ impl Pool {
     /// The rule's text.
     pub(crate) fn rule(&self) -> &super::Rule {
         &self.route.rule
+    }
+
+    /// Whether it leads to a metadata service or another address of the node's platform, which believes whoever asks
+    /// from this node.
+    pub(crate) fn asks_the_platform(&self) -> bool {
+        let dialled = match &self.route.connect {
+            Some(Connect { host: ConnectHost::Address(address), .. }) => Some(*address),
+            _ => None,
+        };
+        [dialled, self.route.rule.address()].into_iter().flatten().any(address::is_of_the_platform)
     }
 
     async fn request(&self, mut request: http::Request<Full<Bytes>>) -> Result<http::Response<Incoming>, ClientError> {

@@ -19,7 +19,7 @@ use super::client::{Pool, Progress, Sender};
 use super::connector::Route;
 use super::proxy::Proxies;
 use super::request::{Content, learn_credentials, size_of_request};
-use super::rules::{FillError, Values, explain};
+use super::rules::{FillError, Values, check_condition, explain};
 use super::target::Target;
 use super::throttle::{Budget, Policy, run};
 use super::tls::{SystemRoots, Trust, check_authorities};
@@ -37,6 +37,8 @@ const LONGEST_ERROR: usize = 2 << 10;
 pub struct Egress {
     /// In the order in which they are tried.
     pools: Vec<Pool>,
+    /// For each pool the parameter that has to be true.
+    conditions: Vec<Option<String>>,
 }
 
 impl Egress {
@@ -50,6 +52,7 @@ impl Egress {
         check_authorities(&settings.ca, "the egress settings")?;
         let system = Arc::new(SystemRoots::default());
         let kept = Arc::new(Semaphore::new(KEPT_CONNECTIONS));
+        let conditions = rules.iter().map(|rule| rule.when.clone()).collect();
         let pools = rules.into_iter().map(|rule| {
             check_rule(&rule)?;
             let proxies = choose_proxies(&rule, &settings)?;
@@ -64,14 +67,14 @@ impl Egress {
                 kept: Arc::clone(&kept),
             }))
         });
-        Ok(Arc::new(Self { pools: pools.collect::<Result<_, _>>()? }))
+        Ok(Arc::new(Self { pools: pools.collect::<Result<_, _>>()?, conditions }))
     }
 
     /// Opens a gate for one call.
     #[must_use]
     pub fn open(self: &Arc<Self>, caller: Caller) -> Gate {
         Gate {
-            values: self.pools.iter().map(|pool| pool.rule().fill(&caller.parameters)).collect(),
+            values: self.values(&caller),
             budget: Budget::new(&caller.limits),
             slots: Semaphore::new(caller.limits.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
             ledger: Ledger::default(),
@@ -80,6 +83,18 @@ impl Egress {
             egress: Arc::clone(self),
             caller,
         }
+    }
+}
+
+impl Egress {
+    /// What each rule's references stand for in this call, or why the rule does not hold in it.
+    fn values(&self, caller: &Caller) -> Vec<Result<Values, FillError>> {
+        let parameters = &caller.parameters;
+        let fill = |(pool, when): (&Pool, &Option<String>)| {
+            check_condition(when.as_deref(), parameters)?;
+            pool.rule().fill(parameters)
+        };
+        self.pools.iter().zip(&self.conditions).map(fill).collect()
     }
 }
 
@@ -228,10 +243,19 @@ impl Gate {
         let allowed = rules.find(|(pool, values)| {
             values.as_ref().is_ok_and(|values| pool.rule().compare(values, method, target).is_none())
         });
-        allowed.map(|(pool, _)| pool).ok_or_else(|| {
+        let Some((pool, _)) = allowed else {
             let rules = self.egress.pools.iter().map(Pool::rule).zip(&self.values);
-            Error::Denied(explain(&self.caller.plugin, rules, method, target))
-        })
+            return Err(Error::Denied(explain(&self.caller.plugin, rules, method, target)));
+        };
+        if !self.caller.node_identity && pool.asks_the_platform() {
+            return Err(Error::Denied(format!(
+                "the rule `{}` hands out the node's own identity, which namespace `{}` may not use; \
+                 add the namespace to `nodeIdentity.namespaces` if it may",
+                pool.rule().text(),
+                self.caller.pod.namespace
+            )));
+        }
+        Ok(pool)
     }
 }
 

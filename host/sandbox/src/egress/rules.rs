@@ -75,6 +75,9 @@ pub(crate) struct Values(Vec<String>);
 /// Why a rule cannot be filled with the parameters of a call. Names parameters, never their values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FillError {
+    /// The rule holds only where this parameter is true.
+    #[error("parameter `{0}` is not true")]
+    NotTrue(String),
     /// None of the parameters is set.
     #[error("parameter {0} is not set")]
     Missing(String),
@@ -84,6 +87,16 @@ pub enum FillError {
     /// A parameter in a path or query is not one path segment.
     #[error("parameter `{0}` is not one path segment (no `/`, `\\`, `%` or control character, not `.` or `..`)")]
     Segment(String),
+}
+
+/// Whether the parameters meet the condition of a rule: one of them is true, as Go reads booleans.
+pub(crate) fn check_condition(when: Option<&str>, parameters: &Parameters) -> Result<(), FillError> {
+    let Some(name) = when else { return Ok(()) };
+    let value = parameters.get(name).map(|value| value.trim()).unwrap_or_default();
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(()),
+        _ => Err(FillError::NotTrue(name.to_owned())),
+    }
 }
 
 /// In which parts a request differs from a rule.
@@ -128,9 +141,17 @@ impl Rule {
         self.references.iter().map(|reference| reference.fill(parameters)).collect::<Result<_, _>>().map(Values)
     }
 
+    /// The address that the rule's URL holds, if it holds one.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self.host {
+            HostPattern::Address(address) => Some(address),
+            HostPattern::Name { .. } => None,
+        }
+    }
+
     /// Whether the rule's URL holds this address.
     pub(crate) fn names_address(&self, address: IpAddr) -> bool {
-        self.host == HostPattern::Address(address)
+        self.address() == Some(address)
     }
 
     /// Whether the rule's URL holds `localhost`, which names the loopback addresses (RFC 6761 section 6.3).

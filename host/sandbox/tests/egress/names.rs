@@ -1,6 +1,9 @@
 //! Names, addresses and what DNS says about them.
 
-use coffer_sandbox::egress::{Egress, Error, Settings};
+use std::sync::Arc;
+
+use coffer_sandbox::egress::{Caller, Egress, Error, RuleSettings, Settings};
+use coffer_sandbox::provider::Parameters;
 
 use crate::world::*;
 
@@ -82,7 +85,7 @@ async fn localhost_from_a_parameter_is_a_name_like_any_other() {
     let port = server.address.port();
     let dns = Dns::new(&[("localhost", &["127.0.0.1"])]);
     let mut caller = caller();
-    caller.parameters = std::sync::Arc::new([("vault".to_owned(), "localhost".to_owned())].into());
+    caller.parameters = Arc::new([("vault".to_owned(), "localhost".to_owned())].into());
     let rules = vec![rule(&format!("GET http://{{vault}}:{port}/"))];
     let settings = Settings { resolver: dns, ..plain_settings() };
     let gate = Egress::new(rules, settings).unwrap().open(caller);
@@ -105,4 +108,44 @@ async fn a_name_without_addresses_is_a_dns_error() {
         send(&egress.open(single()), get("https://unknown.example/")).await.unwrap_err(),
         Error::Dns("unknown.example does not resolve: no such host".to_owned())
     );
+}
+
+#[tokio::test]
+async fn the_identity_of_the_node_is_for_those_who_may_use_it() {
+    let server = Server::http(hello).await;
+    let metadata = "GET http://169.254.169.254/metadata/identity/oauth2/token";
+    // Dialled at the metadata service, or called by its address: both are the platform.
+    let mut behind_a_name = rule("GET http://metadata.example/");
+    behind_a_name.connect = Some("169.254.169.254:80".parse().unwrap());
+    let rules =
+        vec![rule_to(metadata, server.address), behind_a_name, rule_to("GET http://kv.example/", server.address)];
+    let egress = Egress::new(rules, plain_settings()).unwrap();
+    let stranger = egress.open(Caller { node_identity: false, ..caller() });
+    let token = "http://169.254.169.254/metadata/identity/oauth2/token?resource=x";
+    for url in [token, "http://metadata.example/"] {
+        let Err(Error::Denied(text)) = send(&stranger, get(url)).await else { panic!("{url} was not denied") };
+        assert!(text.contains("namespace `shop` may not use"), "{text}");
+    }
+    assert_eq!(server.seen.connections(), 0);
+    assert_eq!(send(&stranger, get("http://kv.example/")).await.unwrap().status, 200);
+    assert_eq!(send(&egress.open(caller()), get(token)).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn of_two_rules_for_one_url_the_class_chooses_by_the_parameter_that_one_of_them_needs() {
+    let proxy = Server::http(|_| async { answer(200, &[], "proxy") }).await;
+    let direct = Server::http(|_| async { answer(200, &[], "direct") }).await;
+    let text = "GET http://login.example/";
+    let conditional = RuleSettings { when: Some("useProxy".to_owned()), ..rule_to(text, proxy.address) };
+    let egress = Egress::new(vec![conditional.clone(), rule_to(text, direct.address)], plain_settings()).unwrap();
+    let alone = Egress::new(vec![conditional], plain_settings()).unwrap();
+    for (value, body) in [("true", "proxy"), (" T ", "proxy"), ("1", "proxy"), ("false", "direct"), ("yes", "direct")] {
+        let parameters = Arc::new(Parameters::from([("useProxy".to_owned(), value.to_owned())]));
+        let gate = egress.open(Caller { parameters, ..caller() });
+        assert_eq!(send(&gate, get("http://login.example/")).await.unwrap().body, body.as_bytes(), "{value}");
+    }
+    let Err(Error::Denied(text)) = send(&alone.open(caller()), get("http://login.example/")).await else {
+        panic!("not denied")
+    };
+    assert!(text.contains("parameter `useProxy` is not true"), "{text}");
 }

@@ -302,6 +302,7 @@ pub fn caller() -> Caller {
             service_account: "web".to_owned(),
         },
         parameters: Arc::new(Parameters::from([("vault".to_owned(), "kv".to_owned())])),
+        node_identity: true,
         limits: EgressLimits::default(),
         deadline: Instant::now() + Duration::from_secs(60),
         redactor: Redactor::default(),
