@@ -1,10 +1,13 @@
 //! Files in a folder: checks what shall be in a volume and replaces what is there, atomically.
 //!
 //! `files` checks, `layout` knows how a volume looks on disk, `plan` decides what to do, `step` does it, `writer` puts
-//! them together, `target` makes the folder. None of them knows Kubernetes or a provider. Everything blocks; callers on
-//! a runtime use `spawn_blocking`. Contents are secret: they never appear in errors, logs or `Debug` output.
+//! them together. `target` makes the folder for `coffer mount`, `mount` the tmpfs for kubelet, and `ledger` remembers.
+//! None of them knows Kubernetes or a provider. Everything blocks; callers on a runtime use `spawn_blocking`. Contents
+//! are secret: they never appear in errors, logs or `Debug` output.
 
 pub mod files;
+pub mod ledger;
+pub mod mount;
 pub mod target;
 pub mod writer;
 
@@ -31,6 +34,8 @@ pub use writer::{Change, WriteError};
 #[derive(Debug)]
 pub struct Volume {
     folder: OwnedFd,
+    /// Owns every file and folder that is written, so that it may read them; none leaves them with the process's.
+    group: Option<u32>,
 }
 
 /// The folder of a volume cannot be opened.
@@ -60,7 +65,7 @@ impl Volume {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
-            Ok(folder) => Ok(Self { folder }),
+            Ok(folder) => Ok(Self { folder, group: None }),
             Err(error) => Err(OpenError { path: path.to_owned(), source: error.into() }),
         }
     }
@@ -79,7 +84,7 @@ impl Volume {
     /// # Errors
     /// When the folder cannot be read.
     pub fn preview(&self, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
-        writer::preview(self.folder.as_fd(), files, now)
+        writer::preview(self, files, now)
     }
 
     /// Makes the volume hold exactly `files`; see [`writer`] for what is promised on the way. `now` names the version.
@@ -87,6 +92,6 @@ impl Volume {
     /// # Errors
     /// When a system call fails or somebody else is writing into the same volume. The error says which files stand.
     pub fn replace(&mut self, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
-        writer::replace(self.folder.as_fd(), files, now)
+        writer::replace(self, files, now)
     }
 }

@@ -15,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -58,6 +58,7 @@ pub(super) struct Node {
     pub path: PathBuf,
     pub kind: Kind,
     pub mode: u32,
+    pub group: u32,
     pub len: u64,
 }
 
@@ -152,6 +153,31 @@ pub(super) fn open_folder(volume: BorrowedFd<'_>, path: &Path) -> rustix::io::Re
     folder.ok_or(Errno::INVAL)
 }
 
+/// The mode of a file that shall have `mode` in a volume of `group`: what its owner may read, the group may read, or a
+/// process that is not root could not open a 0400 file in its own pod.
+pub(super) fn mode_for(group: Option<u32>, mode: u32) -> u32 {
+    match group {
+        Some(_) => mode | (mode & 0o400) >> 3,
+        None => mode,
+    }
+}
+
+/// Whether `..data` leads to a folder in the volume, whoever made it. Nothing is followed but `..data` itself.
+pub(super) fn has_version(volume: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    let version = match rustix::fs::readlinkat(volume, DATA, Vec::new()) {
+        Ok(text) => PathBuf::from(OsString::from_vec(text.into_bytes())),
+        // No link but perhaps a folder.
+        Err(Errno::INVAL) => PathBuf::from(DATA),
+        Err(Errno::NOENT) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let inside = version.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    match inside.then(|| open_folder(volume, &version)) {
+        None | Some(Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL)) => Ok(false),
+        Some(folder) => folder.map(|_| true),
+    }
+}
+
 /// See [`super::Volume::present`].
 pub(super) fn present(volume: BorrowedFd<'_>) -> Result<Option<Vec<PresentFile>>, ReadError> {
     let found = Found::read(volume, &BTreeSet::new())?;
@@ -168,12 +194,21 @@ pub(super) fn present(volume: BorrowedFd<'_>) -> Result<Option<Vec<PresentFile>>
     Ok(Some(files))
 }
 
-/// Whether the version in force consists of exactly `files`: names, kinds, modes and contents.
-pub(super) fn holds(volume: BorrowedFd<'_>, found: &Found, files: &FileSet) -> Result<bool, ReadError> {
+/// Whether the version in force consists of exactly `files`: names, kinds, modes, contents, and the group if there is
+/// one.
+pub(super) fn holds(
+    volume: BorrowedFd<'_>,
+    found: &Found,
+    files: &FileSet,
+    group: Option<u32>,
+) -> Result<bool, ReadError> {
     let (Some(version), Some(nodes)) = (&found.current, found.current_nodes()) else { return Ok(false) };
     let folders = files.folders();
     // The folder of the version is a node as well.
     if nodes.len() != files.len() + folders.len() + 1 {
+        return Ok(false);
+    }
+    if group.is_some_and(|group| nodes.iter().any(|node| node.group != group)) {
         return Ok(false);
     }
     for node in nodes {
@@ -181,7 +216,7 @@ pub(super) fn holds(volume: BorrowedFd<'_>, found: &Found, files: &FileSet) -> R
         let right = match (path, node.kind) {
             (Some(path), Kind::Folder) => node.mode == FOLDER_MODE && (path.is_empty() || folders.contains(path)),
             (Some(path), Kind::File) => match files.find(path) {
-                Some(file) if file.mode() == node.mode && file.len() as u64 == node.len => {
+                Some(file) if mode_for(group, file.mode()) == node.mode && file.len() as u64 == node.len => {
                     contains(volume, &node.path, file.expose()).map_err(ReadError::of(&node.path))?
                 }
                 _ => false,
@@ -244,7 +279,8 @@ fn node(folder: BorrowedFd<'_>, path: &Path, name: &OsStr) -> rustix::io::Result
         _ => Kind::Other,
     };
     // All twelve bits: a file that somebody made setuid is not the file that was written.
-    Ok(Node { path: path.to_owned(), kind, mode: stat.st_mode & 0o7777, len: stat.st_size.try_into().unwrap_or(0) })
+    let (mode, len) = (stat.st_mode & 0o7777, stat.st_size.try_into().unwrap_or(0));
+    Ok(Node { path: path.to_owned(), kind, mode, group: stat.st_gid, len })
 }
 
 /// Names in a folder, sorted, so that the same folder always gives the same plan.
@@ -295,6 +331,15 @@ mod tests {
         assert_eq!(version_name(now, 7), "..2026_04_30_12_05_09.7");
         assert!(is_version(OsStr::new("..2026_04_30_12_05_09.7")));
         assert!(is_version(OsStr::new(&version_name(now, u64::MAX))));
+    }
+
+    #[test]
+    fn a_group_may_read_what_the_owner_may_and_loses_nothing() {
+        let cases = [(0o400, 0o440), (0o600, 0o640), (0o644, 0o644), (0o440, 0o440), (0o770, 0o770), (0o200, 0o200)];
+        for (mode, with_group) in cases {
+            assert_eq!((mode_for(Some(1), mode), mode_for(None, mode)), (with_group, mode), "{mode:o}");
+        }
+        assert_eq!(mode_for(Some(0), 0), 0);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::files::FileSet;
-use super::layout::{DATA, Entry, FOLDER_MODE, Found, Kind, NEXT_DATA, NEXT_LINK, Node, is_version, link_text};
+use super::layout::{
+    DATA, Entry, FOLDER_MODE, Found, Kind, NEXT_DATA, NEXT_LINK, Node, is_version, link_text, mode_for,
+};
 use super::step::Step;
 
 /// What a write does, in order.
@@ -25,13 +27,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The way from `found` to `files`. `version` names the folder of the new version; none if the version in force
-    /// holds exactly `files` already.
-    pub(super) fn new(found: &Found, files: &FileSet, version: Option<&str>) -> Self {
+    /// The way from `found` to `files`, which get the `group`. `version` names the folder of the new version; none if
+    /// the version in force holds exactly `files` already.
+    pub(super) fn new(found: &Found, files: &FileSet, group: Option<u32>, version: Option<&str>) -> Self {
         let mut plan = Self { replaces: version.is_some(), ..Self::default() };
         plan.sweep(found);
         if let Some(version) = version {
-            plan.write(files, Path::new(version));
+            plan.write(files, group, Path::new(version));
         }
         plan.link(found, files);
         if let Some(version) = version {
@@ -59,11 +61,11 @@ impl Plan {
         }
     }
 
-    fn write(&mut self, files: &FileSet, version: &Path) {
+    fn write(&mut self, files: &FileSet, group: Option<u32>, version: &Path) {
         let folders = files.folders().into_iter().map(|folder| version.join(folder));
         for path in std::iter::once(version.to_owned()).chain(folders) {
             self.build.push(Step::CreateFolder(path.clone()));
-            self.build.push(Step::SetMode { path, mode: FOLDER_MODE });
+            self.grant(&path, group, FOLDER_MODE);
         }
         for file in files.iter() {
             let path = version.join(file.path());
@@ -71,8 +73,16 @@ impl Plan {
             if !file.is_empty() {
                 self.build.push(Step::Write { path: path.clone(), of: file.path().to_owned() });
             }
-            self.build.push(Step::SetMode { path, mode: file.mode() });
+            self.grant(&path, group, mode_for(group, file.mode()));
         }
+    }
+
+    /// The mode comes last: before it nobody but the owner can open what was created, so no other group ever could.
+    fn grant(&mut self, path: &Path, group: Option<u32>, mode: u32) {
+        if let Some(group) = group {
+            self.build.push(Step::SetGroup { path: path.to_owned(), group });
+        }
+        self.build.push(Step::SetMode { path: path.to_owned(), mode });
     }
 
     /// Gives every first component its link. What stands in the way is replaced after the swap, so that a failure
@@ -157,12 +167,12 @@ mod tests {
     }
 
     fn node(path: &str, kind: Kind) -> Node {
-        Node { path: path.into(), kind, mode: 0, len: 0 }
+        Node { path: path.into(), kind, mode: 0, group: 0, len: 0 }
     }
 
     #[test]
     fn a_first_write_puts_the_version_in_force_last() {
-        let plan = Plan::new(&Found::default(), &files(&["a", "b/c"]), Some("..v"));
+        let plan = Plan::new(&Found::default(), &files(&["a", "b/c"]), None, Some("..v"));
         let steps = [
             "create folder ..v",
             "set the mode of ..v",
@@ -184,12 +194,33 @@ mod tests {
     }
 
     #[test]
+    fn everything_of_a_version_gets_the_group_before_its_mode() {
+        let plan = Plan::new(&Found::default(), &files(&["b/c"]), Some(7), Some("..v"));
+        let steps = [
+            "create folder ..v",
+            "set the group of ..v",
+            "set the mode of ..v",
+            "create folder ..v/b",
+            "set the group of ..v/b",
+            "set the mode of ..v/b",
+            "create file ..v/b/c",
+            "write ..v/b/c",
+            "set the group of ..v/b/c",
+            "set the mode of ..v/b/c",
+            "create link b",
+            "create link ..data_tmp",
+            "rename ..data_tmp",
+        ];
+        assert_eq!(describe(&plan.build), steps);
+    }
+
+    #[test]
     fn what_is_foreign_and_in_the_way_is_touched_only_after_the_swap() {
         let mut found = Found::default();
         let folder = vec![node("a", Kind::Folder), node("a/b", Kind::File)];
         found.entries.insert("a".into(), Entry::Folder(folder));
         found.entries.insert("b".into(), Entry::Link("/etc/passwd".into()));
-        let plan = Plan::new(&found, &files(&["a", "b"]), Some("..v"));
+        let plan = Plan::new(&found, &files(&["a", "b"]), None, Some("..v"));
         let end =
             ["create link ..link_tmp.0", "create link ..link_tmp.1", "create link ..data_tmp", "rename ..data_tmp"];
         assert!(describe(&plan.build).ends_with(&end.map(String::from)), "{:?}", plan.build);
@@ -202,7 +233,7 @@ mod tests {
         let mut found = Found::default();
         found.entries.insert("mine".into(), Entry::Link("..data/mine".into()));
         found.entries.insert("other".into(), Entry::Link("..data/mine".into()));
-        let plan = Plan::new(&found, &files(&[]), None);
+        let plan = Plan::new(&found, &files(&[]), None, None);
         assert_eq!(describe(&plan.finish), ["remove mine"]);
         assert!(plan.build.is_empty());
     }

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::files::FileSet;
@@ -23,6 +23,11 @@ pub(super) enum Step {
     Write {
         path: PathBuf,
         of: String,
+    },
+    /// Gives the file or folder created last to a group.
+    SetGroup {
+        path: PathBuf,
+        group: u32,
     },
     /// Sets the mode of the file or folder created last, whatever the umask made of it.
     SetMode {
@@ -50,7 +55,7 @@ impl Step {
         match self {
             Self::CreateFolder(path) => Some(Self::RemoveFolder(path.clone())),
             Self::CreateFile(path) | Self::Link { path, .. } => Some(Self::RemoveFile(path.clone())),
-            Self::Write { .. } | Self::SetMode { .. } => None,
+            Self::Write { .. } | Self::SetGroup { .. } | Self::SetMode { .. } => None,
             Self::Rename { .. } | Self::RemoveFile(_) | Self::RemoveFolder(_) => None,
         }
     }
@@ -61,6 +66,7 @@ impl Step {
             Self::CreateFolder(_) => "create folder",
             Self::CreateFile(_) => "create file",
             Self::Write { .. } => "write",
+            Self::SetGroup { .. } => "set the group of",
             Self::SetMode { .. } => "set the mode of",
             Self::Link { .. } => "create link",
             Self::Rename { .. } => "rename",
@@ -75,7 +81,8 @@ impl Step {
             Self::CreateFolder(path) | Self::CreateFile(path) | Self::RemoveFile(path) | Self::RemoveFolder(path) => {
                 path
             }
-            Self::Write { path, .. } | Self::SetMode { path, .. } | Self::Link { path, .. } => path,
+            Self::Write { path, .. } | Self::SetGroup { path, .. } | Self::SetMode { path, .. } => path,
+            Self::Link { path, .. } => path,
             Self::Rename { from, .. } => from,
         }
     }
@@ -100,11 +107,10 @@ impl<'a> Runner<'a> {
             Step::CreateFile(path) => self.create_file(path),
             Step::Write { of, .. } => {
                 let file = self.files.find(of).ok_or(Errno::NOENT)?;
-                write_all(self.created.as_ref().ok_or(Errno::BADF)?.as_fd(), file.expose())
+                write_all(self.created()?, file.expose())
             }
-            Step::SetMode { mode, .. } => {
-                rustix::fs::fchmod(self.created.as_ref().ok_or(Errno::BADF)?, Mode::from_raw_mode(*mode))
-            }
+            Step::SetGroup { group, .. } => rustix::fs::fchown(self.created()?, None, Some(Gid::from_raw(*group))),
+            Step::SetMode { mode, .. } => rustix::fs::fchmod(self.created()?, Mode::from_raw_mode(*mode)),
             Step::Link { path, text } => self.at(path, |folder, name| rustix::fs::symlinkat(text, folder, name)),
             Step::Rename { from, to } => self.at(from, |old_folder, old| {
                 self.at(to, |new_folder, new| rustix::fs::renameat(old_folder, old, new_folder, new))
@@ -112,6 +118,10 @@ impl<'a> Runner<'a> {
             Step::RemoveFile(path) => self.remove(path, AtFlags::empty()),
             Step::RemoveFolder(path) => self.remove(path, AtFlags::REMOVEDIR),
         }
+    }
+
+    fn created(&self) -> rustix::io::Result<BorrowedFd<'_>> {
+        Ok(self.created.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
 
     fn create_folder(&mut self, path: &Path) -> rustix::io::Result<()> {

@@ -1,15 +1,24 @@
 //! What the writer promises, shown on real folders. `writes`: one write after another. `crashes`: a write that stops
 //! after each of its steps. `calls`: the steps against the system calls, and every call failing or killing. `readers`:
 //! reading while versions change.
+//!
+//! And what `mount` promises, shown on real mounts in a `namespace`: `looks`, `mounts`, `removals`, `groups`, `room`.
 
 mod calls;
 mod crashes;
+mod groups;
+mod looks;
+mod mounts;
+mod namespace;
 mod readers;
+mod removals;
+mod room;
 mod writes;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -145,4 +154,13 @@ fn litter(target: &Path) -> [&'static str; 4] {
 
 fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Says that it is over when it is dropped: also when a test fails, or its panic would leave other threads running.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

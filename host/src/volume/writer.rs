@@ -8,13 +8,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::Volume;
 use super::files::{FileSet, shorten};
 use super::layout::{self, Found, ReadError};
 use super::plan::Plan;
@@ -83,16 +84,26 @@ pub enum WriteError {
     },
 }
 
+impl WriteError {
+    /// Whether the volume has no room left: a limit was reached, and trying again does not help before it is raised or
+    /// the files are fewer. The old files stand.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Self::Step { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// See [`super::Volume::replace`].
-pub(super) fn replace(volume: BorrowedFd<'_>, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
-    let _lock = Lock::take(volume)?;
+pub(super) fn replace(volume: &Volume, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
+    let _lock = Lock::take(volume.folder.as_fd())?;
     let plan = plan(volume, files, now)?;
-    run(volume, files, &plan)?;
+    run(volume.folder.as_fd(), files, &plan)?;
     Ok(change(&plan, files))
 }
 
 /// See [`super::Volume::preview`].
-pub(super) fn preview(volume: BorrowedFd<'_>, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
+pub(super) fn preview(volume: &Volume, files: &FileSet, now: Timestamp) -> Result<Change, WriteError> {
     Ok(change(&plan(volume, files, now)?, files))
 }
 
@@ -105,13 +116,14 @@ fn change(plan: &Plan, files: &FileSet) -> Change {
 }
 
 /// What [`replace`] would do now.
-pub(super) fn plan(volume: BorrowedFd<'_>, files: &FileSet, now: Timestamp) -> Result<Plan, WriteError> {
-    let found = Found::read(volume, &files.top_level_names())?;
-    if layout::holds(volume, &found, files)? {
-        return Ok(Plan::new(&found, files, None));
+pub(super) fn plan(volume: &Volume, files: &FileSet, now: Timestamp) -> Result<Plan, WriteError> {
+    let (folder, group) = (volume.folder.as_fd(), volume.group);
+    let found = Found::read(folder, &files.top_level_names())?;
+    if layout::holds(folder, &found, files, group)? {
+        return Ok(Plan::new(&found, files, group, None));
     }
     let version = layout::version_name(now, rand::random());
-    Ok(Plan::new(&found, files, Some(&version)))
+    Ok(Plan::new(&found, files, group, Some(&version)))
 }
 
 fn run(volume: BorrowedFd<'_>, files: &FileSet, plan: &Plan) -> Result<(), WriteError> {

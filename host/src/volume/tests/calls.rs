@@ -7,16 +7,18 @@ use super::*;
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
+use crate::volume::layout::mode_for;
 use crate::volume::plan::Plan;
 use crate::volume::step::Step;
 use crate::volume::writer;
 
 /// Names the folder for the child.
 const VOLUME: &str = "COFFER_TEST_VOLUME";
+/// Tells the child the volume's group; without it the volume has none.
+const GROUP: &str = "COFFER_TEST_GROUP";
 /// Looked up around the write, to find it in the trace; neither exists.
 const BEGIN: &str = "/coffer-test/begin";
 const END: &str = "/coffer-test/end";
@@ -24,7 +26,7 @@ const END: &str = "/coffer-test/end";
 const LARGE: usize = 300_000;
 
 /// What changes a volume. A call in the trace that is neither here nor in [`HARMLESS`] fails the test as well.
-const CHANGING: [&str; 7] = ["mkdirat", "openat", "write", "fchmod", "symlinkat", "renameat", "unlinkat"];
+const CHANGING: [&str; 8] = ["mkdirat", "openat", "write", "fchown", "fchmod", "symlinkat", "renameat", "unlinkat"];
 /// What changes no file: reading, locking, memory, time. `openat` and `mmap` are looked at more closely.
 const HARMLESS: [&str; 24] = [
     "openat",
@@ -53,11 +55,11 @@ const HARMLESS: [&str; 24] = [
     "getpid",
 ];
 
-/// What the child writes: [`NEW`] and a large file.
+/// What the child writes: [`NEW`] and a large file, with modes that are the same with a group and without.
 fn wanted() -> FileSet {
     let new = |(path, mode, text): &(&str, u32, &str)| NewFile {
         path: (*path).into(),
-        mode: Some(*mode),
+        mode: Some(mode_for(own_group(), *mode)),
         contents: text.as_bytes().to_vec().into(),
     };
     let large = NewFile { path: "large".into(), mode: None, contents: vec![b'x'; LARGE].into() };
@@ -71,17 +73,26 @@ fn littered() -> TempDir {
     target
 }
 
+/// The one group that every user may give files to.
+fn own_group() -> Option<u32> {
+    Some(rustix::process::getegid().as_raw())
+}
+
+fn open(target: &Path, group: Option<u32>) -> Volume {
+    Volume { group, ..Volume::open(target).unwrap() }
+}
+
 fn plan(target: &Path) -> Plan {
-    writer::plan(Volume::open(target).unwrap().folder.as_fd(), &wanted(), now()).unwrap()
+    writer::plan(&open(target, own_group()), &wanted(), now()).unwrap()
 }
 
 #[test]
 #[ignore = "the other tests of this module run it as a child"]
 fn write_into_the_volume() {
-    let own = tempfile::tempdir().unwrap();
-    let target = std::env::var_os(VOLUME).map_or(own.path().to_owned(), PathBuf::from);
-    let mut volume = Volume::open(&target).unwrap();
-    let files = wanted();
+    // None of its own for a child, which may be killed and leave it behind.
+    let Some(target) = std::env::var_os(VOLUME).map(PathBuf::from) else { return };
+    let group = std::env::var(GROUP).ok().map(|group| group.parse().unwrap());
+    let (mut volume, files) = (open(&target, group), wanted());
     let _ = Path::new(BEGIN).exists();
     let result = volume.replace(&files, now());
     let _ = Path::new(END).exists();
@@ -98,19 +109,20 @@ fn child() -> Vec<OsString> {
 }
 
 /// Runs the child under strace.
-fn strace(target: &Path, options: &[&str]) -> ExitStatus {
+fn strace(target: &Path, group: Option<u32>, options: &[&str]) -> ExitStatus {
     let mut strace = Command::new("strace");
     strace.args(["--follow-forks", "--quiet=all", "--signal=none"]).args(options).args(child());
     // A child that fails must not spend a second on its backtrace.
     strace.env(VOLUME, target).env("RUST_BACKTRACE", "0").stdout(Stdio::null()).stderr(Stdio::null());
+    strace.envs(group.map(|group| (GROUP, group.to_string())));
     strace.status().expect("this test needs strace: install the package of that name")
 }
 
 /// Everything that the child did, from its start to its end.
-fn trace(target: &Path) -> String {
+fn trace(target: &Path, group: Option<u32>) -> String {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let output = format!("--output={}", trace.path().display());
-    let status = strace(target, &[&output, "--decode-fds=path", "--string-limit=0"]);
+    let status = strace(target, group, &[&output, "--decode-fds=path", "--string-limit=0"]);
     assert!(status.success(), "{status}: strace must be able to trace a child here");
     let trace = std::fs::read_to_string(trace.path()).unwrap();
     assert!(trace.contains(BEGIN) && trace.contains(END), "the write is not in the trace");
@@ -171,9 +183,9 @@ fn change_in(line: &str, target: &Path) -> Option<String> {
     Some(match (name, opened.as_slice(), quoted.as_slice()) {
         ("mkdirat" | "openat", [folder, ..], [name_there]) => format!("{name} {}", path(folder, name_there)),
         ("write", [file], _) => format!("write {}", path(file, "").trim_end_matches('/')),
-        ("fchmod", [file], []) => {
-            let mode = arguments.trim_end_matches(')').rsplit(' ').next().unwrap();
-            format!("fchmod {} {mode}", path(file, "").trim_end_matches('/'))
+        ("fchmod" | "fchown", [file], []) => {
+            let last = arguments.trim_end_matches(')').rsplit(' ').next().unwrap();
+            format!("{name} {} {last}", path(file, "").trim_end_matches('/'))
         }
         ("symlinkat", [folder], [text, link]) => format!("symlinkat {} {text}", path(folder, link)),
         ("renameat", [from, to], [old, new]) => format!("renameat {} {}", path(from, old), path(to, new)),
@@ -191,6 +203,7 @@ fn expected(step: &Step) -> String {
         Step::CreateFolder(path) => format!("mkdirat {}", path.display()),
         Step::CreateFile(path) => format!("openat {}", path.display()),
         Step::Write { path, .. } => format!("write {}", path.display()),
+        Step::SetGroup { path, group } => format!("fchown {} {group}", path.display()),
         Step::SetMode { path, mode } => format!("fchmod {} {:#05o}", path.display(), mode).replace("0o", "0"),
         Step::Link { path, text } => format!("symlinkat {} {}", path.display(), text.display()),
         Step::Rename { from, to } => format!("renameat {} {}", from.display(), to.display()),
@@ -212,7 +225,7 @@ fn the_changing_system_calls_are_the_steps_and_no_others() {
     let Step::CreateFolder(planned) = build.iter().find(|step| matches!(step, Step::CreateFolder(_))).unwrap() else {
         panic!()
     };
-    let calls = changes_in(&trace(target.path()), target.path());
+    let calls = changes_in(&trace(target.path(), own_group()), target.path());
     let rename = |lines: Vec<String>, version: &Path| -> Vec<String> {
         lines.into_iter().map(|line| line.replace(version.to_str().unwrap(), "VERSION")).collect()
     };
@@ -224,7 +237,19 @@ fn the_changing_system_calls_are_the_steps_and_no_others() {
 fn an_unchanged_write_makes_no_changing_system_call() {
     let target = tempfile::tempdir().unwrap();
     replace(target.path(), &wanted());
-    assert_eq!(changes_in(&trace(target.path()), target.path()), [""; 0]);
+    for group in [None, own_group()] {
+        assert_eq!(changes_in(&trace(target.path(), group), target.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn without_a_group_nothing_is_given_away() {
+    let target = littered();
+    let steps = plan(target.path());
+    let changes = changes_in(&trace(target.path(), None), target.path());
+    assert!(changes.iter().all(|change| !change.starts_with("fchown")), "{changes:?}");
+    let groups = steps.build.iter().filter(|step| matches!(step, Step::SetGroup { .. })).count();
+    assert_eq!(changes.len() + groups, steps.build.len() + steps.finish.len());
 }
 
 #[test]
@@ -242,6 +267,7 @@ fn a_system_call_that_belongs_to_no_step_is_noticed() {
         ("linkat(3</volume>, \"a\", 3</volume>, \"b\", 0) = 0", true),
         ("renameat2(3</volume>, \"a\", 3</volume>, \"b\", RENAME_EXCHANGE) = 0", true),
         ("fchown(4</volume/a>, 0, 0) = 0", true),
+        ("fchownat(4</volume>, \"a\", 0, 0, 0) = 0", true),
         ("clone3({flags=CLONE_VM|CLONE_FS}, 88) = 7", true),
         ("io_uring_setup(8, {}) = 5<anon_inode:[io_uring]>", true),
     ] {
@@ -253,14 +279,15 @@ fn a_system_call_that_belongs_to_no_step_is_noticed() {
 fn with_a_fault_in_every_call(fault: &str, check: impl Fn(&Path, ExitStatus, &BTreeMap<PathBuf, String>)) {
     let target = littered();
     let Plan { build, finish, .. } = plan(target.path());
-    let trace = trace(target.path());
+    let trace = trace(target.path(), own_group());
     let mut faults = 0;
     for call in CHANGING {
         for number in numbers_of_changes(&trace, target.path(), call) {
             let target = littered();
             let before = everything_in(target.path());
             let inject = format!("--inject={call}:{fault}:when={number}");
-            let status = strace(target.path(), &["--output=/dev/null", &format!("--trace={call}"), &inject]);
+            let options = ["--output=/dev/null", &format!("--trace={call}"), &inject];
+            let status = strace(target.path(), own_group(), &options);
             assert!(!status.success(), "{inject} hit nothing");
             check(target.path(), status, &before);
             faults += 1;

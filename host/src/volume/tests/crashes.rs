@@ -9,7 +9,7 @@ use crate::volume::step::Runner;
 use crate::volume::writer;
 
 fn plan(target: &Path, files: &FileSet) -> Plan {
-    writer::plan(Volume::open(target).unwrap().folder.as_fd(), files, now()).unwrap()
+    writer::plan(&Volume::open(target).unwrap(), files, now()).unwrap()
 }
 
 fn count(plan: &Plan) -> usize {
