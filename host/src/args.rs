@@ -1,5 +1,10 @@
 //! The command line: what can be typed, and nothing else. `main` parses it, `commands` act on it.
 
+mod duration;
+pub mod node;
+mod spelling;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -7,14 +12,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::units::Span;
+pub use duration::Interval;
+pub use node::{Endpoint, Listen, Node};
 
 /// Mounts secrets into Kubernetes pods.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = exit::HELP)]
 pub struct Arguments {
-    /// What to log to stderr
-    #[arg(long, global = true, value_enum, default_value_t = LogLevel::Warn, value_name = "LEVEL", display_order = 100)]
-    pub log_level: LogLevel,
+    /// What to log to stderr [default: info for `node`, else warn]
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", display_order = 100)]
+    pub log_level: Option<LogLevel>,
 
     /// What to do
     #[command(subcommand)]
@@ -30,6 +37,14 @@ pub enum Command {
     /// Say everything that is wrong with classes, without a secret store
     #[command(after_help = exit::HELP)]
     Check(Check),
+    /// Be the CSI driver of this node
+    #[command(args_override_self = true, after_help = node::help())]
+    Node(Box<Node>),
+    /// Print or set what the running driver logs
+    #[command(after_help = exit::HELP)]
+    LogLevel(SetLogLevel),
+    /// Print the CustomResourceDefinitions
+    Crds,
     /// Print the shipped configuration or the schema of configurations
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -77,6 +92,11 @@ pub struct Mount {
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub service_account: String,
 
+    /// A file with a token of the service account, as `kubectl create token --audience` prints it; may be given several
+    /// times
+    #[arg(long = "token", value_name = "AUDIENCE=FILE")]
+    pub tokens: Vec<TokenFile>,
+
     /// The mode of files for which the class says none
     #[arg(long, value_name = "OCTAL", default_value = "0644")]
     pub mode: Mode,
@@ -118,6 +138,18 @@ pub struct Shared {
     pub output: Output,
 }
 
+/// `coffer log-level`
+#[derive(Debug, Args)]
+pub struct SetLogLevel {
+    /// The level from now on; without it, the level is printed
+    #[arg(value_enum)]
+    pub level: Option<LogLevel>,
+
+    /// The admin socket of the driver
+    #[arg(long, value_name = "PATH", default_value = node::ADMIN_SOCKET)]
+    pub admin_socket: PathBuf,
+}
+
 /// `coffer compile-component`, as the sandbox calls it
 #[derive(Debug, Args)]
 pub struct Compile {
@@ -149,8 +181,8 @@ pub enum Output {
     Json,
 }
 
-/// How much to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+/// How much to log, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[allow(missing_docs, reason = "the names say it, and doc comments would be printed")]
 pub enum LogLevel {
     Off,
@@ -159,6 +191,37 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+impl Arguments {
+    /// Reads the words of a command line, the program's name first. `node` may be written as Go programs are.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it; asking for help is one, too.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let (words, ignored) = spelling::normalise(words.into_iter().collect());
+        let mut arguments = Self::try_parse_from(words)?;
+        if let Command::Node(node) = &mut arguments.command {
+            node.ignored = ignored;
+        }
+        Ok(arguments)
+    }
+}
+
+impl LogLevel {
+    /// As it is typed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 /// `KEY=VALUE`. The value is not shown by `Debug`.
@@ -174,6 +237,15 @@ impl std::fmt::Debug for Attribute {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Attribute({})", self.key)
     }
+}
+
+/// `AUDIENCE=FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFile {
+    /// Whom the token is for.
+    pub audience: String,
+    /// Where it is.
+    pub file: PathBuf,
 }
 
 /// Permission bits, 0 to 0o777.
@@ -195,6 +267,19 @@ impl FromStr for Attribute {
             return Err("kubelet sets this attribute; use the --pod-… and --service-account options".into());
         }
         Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl FromStr for TokenFile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((audience, file)) if !audience.is_empty() && !file.is_empty() => {
+                Ok(Self { audience: audience.to_owned(), file: PathBuf::from(file) })
+            }
+            _ => Err("write AUDIENCE=FILE"),
+        }
     }
 }
 
@@ -248,12 +333,39 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_an_audience_and_a_file() {
+        let mount = mount(&["c", "t", "--token", "api://a=x/y=z"]).unwrap();
+        assert_eq!(mount.tokens, [TokenFile { audience: "api://a".into(), file: PathBuf::from("x/y=z") }]);
+        for wrong in ["api://a", "=x", "api://a="] {
+            assert!("t".parse::<TokenFile>().is_err() && wrong.parse::<TokenFile>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn modes_are_octal_permission_bits() {
         assert_eq!("0400".parse(), Ok(Mode(0o400)));
         assert_eq!("0o640".parse(), Ok(Mode(0o640)));
         for wrong in ["", "0o", "1000", "0888", "rw", "-1", "+7", "644 "] {
             assert!(wrong.parse::<Mode>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_level_has_the_name_that_is_typed() {
+        for level in LogLevel::value_variants() {
+            assert_eq!(LogLevel::from_str(level.name(), false), Ok(*level));
+        }
+    }
+
+    #[test]
+    fn the_level_of_the_running_driver_is_asked_or_set() {
+        for (words, expected) in
+            [(&["coffer", "log-level"][..], None), (&["coffer", "log-level", "debug"], Some(LogLevel::Debug))]
+        {
+            let Command::LogLevel(parsed) = Arguments::try_parse_from(words).unwrap().command else { panic!() };
+            assert_eq!((parsed.level, parsed.admin_socket), (expected, PathBuf::from(node::ADMIN_SOCKET)));
+        }
+        assert!(Arguments::try_parse_from(["coffer", "log-level", "loud"]).is_err());
     }
 
     #[test]

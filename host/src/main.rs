@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use coffer::args::Arguments;
 use coffer::exit::Exit;
@@ -19,13 +18,13 @@ static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 fn main() -> ExitCode {
     // A core dump would hold every secret of the process. Where even this is not allowed, there is nothing else to do.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return explain_usage(&error).into(),
     };
-    telemetry::start(arguments.log_level);
+    let log = telemetry::start(telemetry::Settings::of(&arguments));
     let output = commands::output(&arguments.command);
-    match commands::run(arguments.command) {
+    match commands::run(arguments.command, log) {
         Ok(exit) => exit.into(),
         Err(error) => {
             // Nobody reads it, then.

@@ -7,6 +7,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use coffer::args::LogLevel;
+use coffer::tasks::Tasks;
+use coffer::telemetry;
+
 const CLASS: &str = "\
 apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass
@@ -93,13 +97,19 @@ const NO_PLUGIN: &str = "cache: cache\nproviders: {azure: {plugin: {file: missin
 #[test]
 fn a_wrong_command_line_ends_with_64() {
     let place = Place::with(&[]);
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 12] = [
         &[],
         &["mnt"],
         &["mount", "only-one-path"],
         &["mount", "c", "t", "--mode", "rw"],
         &["mount", "c", "t", "--timeout", "0s"],
         &["check", "c", "--outptu", "json"],
+        &["node", "word"],
+        &["node", "-filtered-watch-secret=false"],
+        &["node", "-enable-secret-rotation", "true"],
+        &["node", "-rotation-poll-interval=-1s"],
+        &["node", "--endpoint=tcp://127.0.0.1:1"],
+        &["log-level", "loud"],
     ];
     for arguments in wrong {
         let run = place.run(arguments);
@@ -111,13 +121,67 @@ fn a_wrong_command_line_ends_with_64() {
 #[test]
 fn help_and_version_end_with_0_and_explain_the_exit_codes() {
     let place = Place::with(&[]);
-    for arguments in [["--help"].as_slice(), &["mount", "--help"], &["check", "--help"]] {
+    let help: [&[&str]; 6] = [
+        &["--help"],
+        &["mount", "--help"],
+        &["check", "--help"],
+        &["log-level", "--help"],
+        &["node", "--help"],
+        &["node", "-h"],
+    ];
+    for arguments in help {
         let run = place.run(arguments);
         assert_eq!(run.code, Some(0));
         assert!(run.stdout.contains("77  denied"), "{run:?}");
         assert!(!run.stdout.contains("compile-component"), "{run:?}");
     }
     assert_eq!(place.run(&["--version"]).code, Some(0));
+}
+
+#[test]
+fn node_tells_its_version_as_the_driver_before_it() {
+    let place = Place::with(&[]);
+    for arguments in [["node", "--version"], ["node", "-version=true"]] {
+        let run = place.run(&arguments);
+        let version: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!((run.code, version["BuildVersion"].as_str()), (Some(0), Some(env!("CARGO_PKG_VERSION"))));
+        assert!(version["GitCommit"].is_string() && version["BuildDate"].is_string());
+    }
+    let help = place.run(&["node", "--help"]).stdout;
+    assert!(
+        help.contains("-endpoint=URL") && help.contains("provider-volume, additional-provider-volume-paths"),
+        "{help}"
+    );
+}
+
+#[test]
+fn a_flag_that_is_gone_is_told_by_its_name() {
+    let run = Place::with(&[]).run(&["node", "-filtered-watch-secret=false"]);
+    assert!(run.stderr.contains("'--filtered-watch-secret'"), "{run:?}");
+}
+
+#[test]
+fn the_level_of_a_running_driver_is_told_and_set() {
+    let place = Place::with(&[]);
+    let run = place.run(&["log-level", "--admin-socket", "admin.sock"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(69), ""));
+    assert!(run.stderr.starts_with("error: no driver answers at admin.sock\ncause: "), "{run:?}");
+    assert!(run.stderr.contains("help: is `coffer node` running in this container?"), "{run:?}");
+
+    let settings =
+        telemetry::Settings { level: LogLevel::Error, format: telemetry::Format::Text, audit: telemetry::Audit::Never };
+    let log = telemetry::start(settings);
+    // Two threads: one serves while the other waits for the program.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    telemetry::admin::serve(&place.path().join("admin.sock"), log.clone(), &Tasks::default()).unwrap();
+    let steps: [(&[&str], &str); 4] =
+        [(&[], "error\n"), (&["debug"], "debug\n"), (&[], "debug\n"), (&["off"], "off\n")];
+    for (level, expected) in steps {
+        let run = place.run(&[&["log-level", "--admin-socket", "admin.sock"], level].concat());
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(0), expected, ""));
+    }
+    assert_eq!(log.level(), LogLevel::Off);
 }
 
 #[test]
