@@ -3,25 +3,37 @@
 mod check;
 mod compile;
 mod config;
+mod crds;
+mod log_level;
 mod mount;
+mod node;
 pub mod report;
+mod token;
 
 use std::io::Write;
 
-use crate::args::{Command, Output};
+use crate::args::{self, Command, Output};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::telemetry::Log;
 
-/// Runs one command. What it has to say stands on stdout when this returns.
+/// Runs one command. `log` is the switch of the log that was started for it. What it has to say stands on stdout when this returns.
 ///
 /// # Errors
 ///
 /// Everything that ends a command; see [`crate::exit`] for the codes.
-pub fn run(command: Command) -> Result<Exit, Error> {
+pub fn run(command: Command, log: Log) -> Result<Exit, Error> {
     match command {
         Command::Mount(arguments) => runtime()?.block_on(mount::run(arguments)),
         Command::Check(arguments) => runtime()?.block_on(check::run(arguments)),
+        Command::Node(arguments) if arguments.version => print(&args::node::version()).map(|()| Exit::Ok),
+        Command::Node(arguments) => {
+            warn_of_ignored(&arguments.ignored);
+            node::run(&arguments, log)
+        }
+        Command::LogLevel(arguments) => runtime()?.block_on(log_level::run(arguments)),
         Command::Config(command) => config::run(command),
+        Command::Crds => crds::run(),
         Command::CompileComponent(arguments) => compile::run(arguments),
     }
 }
@@ -32,7 +44,17 @@ pub fn output(command: &Command) -> Output {
     match command {
         Command::Mount(arguments) => arguments.shared.output,
         Command::Check(arguments) => arguments.shared.output,
-        Command::Config(_) | Command::CompileComponent(_) => Output::Table,
+        Command::Node(_) | Command::LogLevel(_) | Command::Config(_) | Command::Crds | Command::CompileComponent(_) => {
+            Output::Table
+        }
+    }
+}
+
+/// Flags of the driver whose place this one takes: a manifest that has them works, and its author learns that they do
+/// nothing.
+fn warn_of_ignored(flags: &[&str]) {
+    if !flags.is_empty() {
+        tracing::warn!(flags = flags.join(", "), "these flags have no meaning in this driver and are ignored");
     }
 }
 

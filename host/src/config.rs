@@ -10,6 +10,7 @@ mod grant;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coffer_sandbox::egress::{CertificateDer, ProxySettings};
 use rustls_pki_types::pem::PemObject;
@@ -18,7 +19,7 @@ use serde_saphyr::Spanned;
 use crate::mistake::Mistakes;
 use crate::yaml;
 use document::Document;
-pub use document::Overrides;
+pub use document::{Namespaces, Overrides};
 pub use grant::Grant;
 
 /// The shipped configuration, with an explanation of every key.
@@ -42,6 +43,10 @@ pub struct Config {
     pub providers: BTreeMap<String, Grant>,
     /// Which volume attributes may set parameters.
     pub overrides: Overrides,
+    /// Which namespaces may use the identity of the node.
+    pub node_identity: Namespaces,
+    /// How long a result may be shared.
+    pub reuse: Duration,
 }
 
 /// Why there is no configuration.
@@ -120,7 +125,17 @@ impl Config {
             Some(cache) => base.join(cache),
             None => default_cache()?,
         };
-        Ok(Self { cache, ca, proxy, providers, overrides: overrides.unwrap_or(Overrides::Deny) })
+        let node_identity = said.node_identity.or(shipped.node_identity).map(|said| said.namespaces);
+        let reuse = said.reuse_results_for.or(shipped.reuse_results_for);
+        Ok(Self {
+            cache,
+            ca,
+            proxy,
+            providers,
+            overrides: overrides.unwrap_or(Overrides::Deny),
+            node_identity: node_identity.unwrap_or(Namespaces::Named(Vec::new())),
+            reuse: reuse.map_or(Duration::ZERO, |wait| wait.0),
+        })
     }
 }
 
@@ -169,8 +184,6 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error>
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use coffer_sandbox::limits::Limits;
 
     use super::*;
@@ -196,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ships_grants_the_vault_sign_in_and_node_identity_of_every_cloud() {
+    fn what_ships_grants_the_vaults_sign_in_and_node_identity_of_every_cloud() {
         let config = merge("").unwrap();
         let rules = rules(&config, "azure");
         let clouds = [
@@ -208,6 +221,7 @@ mod tests {
         let mut expected = Vec::new();
         for (vault, login) in clouds {
             expected.push(format!("GET https://{{keyvaultName}}.{vault}/"));
+            expected.push(format!("GET https://{{failoverKeyvaultName}}.{vault}/"));
             expected.push(format!("POST https://{login}/{{tenantID|tenantId}}/oauth2/v2.0/token"));
             let imds = "http://169.254.169.254/metadata/identity/oauth2/token";
             expected.push(format!("GET {imds}?resource=https://{vault}"));
@@ -255,7 +269,7 @@ mod tests {
         let grant = &config.providers["azure"];
         let expected = Limits { memory: 1 << 30, cpu: Duration::from_secs(3), ..Limits::default() };
         assert_eq!(grant.limits, expected);
-        assert_eq!((grant.rules.len(), grant.file.is_absolute()), (12, true));
+        assert_eq!((grant.rules.len(), grant.file.is_absolute()), (16, true));
         assert_eq!(config.overrides, Overrides::Allow);
     }
 
@@ -263,12 +277,13 @@ mod tests {
     fn rules_replace_the_shipped_ones_and_paths_are_relative_to_the_file() {
         let text = "cache: c\nvolumeAttributeOverrides: [objects]\nproviders:\n  azure:\n    plugin: {file: a.wasm}\n    \
                     egress:\n    - GET https://vault.test/\n    - rule: POST https://login.test/\n      connect: 127.0.0.1:8443\n      \
-                    serverName: other.test\n      proxy: none\n    configFiles: {/x: y}\n";
+                    serverName: other.test\n      proxy: none\n      when: useProxy\n    configFiles: {/x: y}\n";
         let config = merge(text).unwrap();
         let grant = &config.providers["azure"];
         assert_eq!(rules(&config, "azure"), ["GET https://vault.test/", "POST https://login.test/"]);
         assert_eq!(grant.rules[1].connect.as_ref().unwrap().to_string(), "127.0.0.1:8443");
         assert_eq!(grant.rules[1].proxy, Some(ProxySettings::None));
+        assert_eq!((grant.rules[0].when.as_deref(), grant.rules[1].when.as_deref()), (None, Some("useProxy")));
         assert_eq!((grant.file.to_str(), config.cache.to_str()), (Some("/base/a.wasm"), Some("/base/c")));
         assert_eq!(grant.config_files["/x"], Path::new("/base/y"));
         assert_eq!(config.overrides, Overrides::Keys(vec!["objects".into()]));
@@ -307,6 +322,22 @@ mod tests {
         assert!(proxy.starts_with("c.yaml:1:17: must be") && !proxy.contains("CANARY"), "{proxy}");
         assert_eq!(mistake("cache: a\ncache: b\n"), "c.yaml:2:1: this key stands twice in its mapping");
         assert_eq!(mistake("providers: {a: {plugin: {}}}\n"), "c.yaml:1:25: the key `file` is missing");
+    }
+
+    #[test]
+    fn the_identity_of_the_node_is_for_all_unless_namespaces_are_named() {
+        let shipped = merge("").unwrap();
+        assert!(shipped.node_identity.contains("anything"));
+        assert_eq!(shipped.reuse, Duration::from_secs(10));
+        let said = merge("nodeIdentity: {namespaces: [trusted]}\nreuseResultsFor: 0s\n").unwrap();
+        assert!(said.node_identity.contains("trusted") && !said.node_identity.contains("other"));
+        assert_eq!(said.reuse, Duration::ZERO);
+        assert_eq!(
+            mistake("nodeIdentity: {namespaces: none}\n"),
+            "c.yaml:1:28: must be `all`, or a list of namespaces"
+        );
+        assert!(merge("nodeIdentity:\n  namespaces:\n").is_err(), "nothing was taken for everybody");
+        assert!(merge("reuseResultsFor: 61s\n").is_err());
     }
 
     #[test]

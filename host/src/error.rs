@@ -8,7 +8,12 @@ use coffer_sandbox::error::Cause;
 use coffer_sandbox::provider::FailureKind;
 
 use crate::exit::Exit;
+use crate::kube::client::ClientError;
 use crate::mistake::Mistakes;
+use crate::publish::error::is_denied;
+use crate::socket::SocketError;
+use crate::telemetry::admin;
+use crate::telemetry::health::ListenError;
 use crate::{app, config, manifest, nearest, publish, volume};
 
 /// How a command ended badly.
@@ -60,6 +65,35 @@ pub enum Error {
     /// The result cannot be printed.
     #[error("the result cannot be printed")]
     Print(#[source] std::io::Error),
+    /// The running driver cannot be asked.
+    #[error(transparent)]
+    Admin(#[from] admin::AskError),
+    /// Privileges cannot be dropped.
+    #[error("the privileges that the driver does not need cannot be dropped: {0}")]
+    Privilege(String),
+    /// Nobody says which node this is.
+    #[error("the node has no name: say it with --nodeid, or with the variable KUBE_NODE_NAME")]
+    NoNodeName,
+    /// The system hands out no signals.
+    #[error("signals cannot be waited for")]
+    Signals(#[source] std::io::Error),
+    /// The ledger cannot be used.
+    #[error("the folder {} cannot be used to remember volumes; choose another with --state-dir", folder.display())]
+    State {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A socket cannot be served.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A port cannot be served.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The compiling child failed; its parent says what that means.
     #[error("{0}")]
     Compile(String),
@@ -75,8 +109,13 @@ impl Error {
             Self::App(app::Error::Plugin(error)) => sandbox_exit(&error.cause, &[]),
             Self::App(app::Error::Egress { .. }) => Exit::Invalid,
             Self::Publish(error) => publish_exit(error),
-            Self::App(_) | Self::Task(_) | Self::Runtime(_) | Self::Compile(_) => Exit::Fault,
-            Self::Target(_) | Self::Open(_) | Self::Write { .. } | Self::Print(_) => Exit::CannotWrite,
+            Self::Admin(admin::AskError::Forbidden(_)) | Self::Privilege(_) => Exit::Denied,
+            Self::NoNodeName => Exit::Usage,
+            Self::Admin(_) | Self::Client(_) | Self::Socket(_) | Self::Listen(_) => Exit::Unavailable,
+            Self::App(_) | Self::Task(_) | Self::Runtime(_) | Self::Signals(_) | Self::Compile(_) => Exit::Fault,
+            Self::Target(_) | Self::Open(_) | Self::Write { .. } | Self::Print(_) | Self::State { .. } => {
+                Exit::CannotWrite
+            }
         }
     }
 
@@ -89,19 +128,16 @@ impl Error {
             Self::Config(_) => "InvalidConfiguration",
             Self::App(app::Error::Plugin(error)) => error.reason(),
             Self::App(app::Error::Egress { .. }) => "InvalidConfiguration",
-            Self::App(_) | Self::Task(_) | Self::Runtime(_) => "Internal",
-            Self::Publish(publish::Error::UnknownProvider { .. }) => "UnknownProvider",
-            Self::Publish(publish::Error::OverrideDenied(_)) => "OverrideDenied",
-            Self::Publish(publish::Error::ConfigFile { .. } | publish::Error::ConfigFileTooLarge { .. }) => {
-                "InvalidConfiguration"
-            }
-            Self::Publish(publish::Error::Provider { source, records, .. }) => match denied(records) {
-                Some(_) => "EgressDenied",
-                None => source.reason(),
-            },
-            Self::Publish(publish::Error::Files { .. }) => "ProviderAnswerInvalid",
+            Self::App(_) | Self::Task(_) | Self::Runtime(_) | Self::Signals(_) => "Internal",
+            Self::Publish(error) => error.reason(),
             Self::Target(_) | Self::Open(_) | Self::Write { .. } => "TargetNotWritable",
             Self::Print(_) => "OutputNotWritable",
+            Self::Admin(_) => "DriverNotAsked",
+            Self::Privilege(_) => "PrivilegesNotDropped",
+            Self::NoNodeName => "NoNodeName",
+            Self::State { .. } => "StateNotWritable",
+            Self::Client(_) => "NoApiServer",
+            Self::Socket(_) | Self::Listen(_) => "CannotListen",
             Self::Compile(_) => "CompileRefused",
         }
     }
@@ -114,6 +150,7 @@ impl Error {
             Self::Publish(publish::Error::UnknownProvider { provider, known, .. }) => {
                 Some(help_with_provider(provider, known))
             }
+            Self::Admin(error) => error.help().map(str::to_owned),
             _ => None,
         }
     }
@@ -162,20 +199,34 @@ pub fn help_with_provider(provider: &str, known: &[String]) -> String {
 }
 
 fn publish_exit(error: &publish::Error) -> Exit {
+    use publish::Error;
     match error {
-        publish::Error::UnknownProvider { .. }
-        | publish::Error::ConfigFile { .. }
-        | publish::Error::ConfigFileTooLarge { .. } => Exit::Invalid,
-        publish::Error::OverrideDenied(_) => Exit::Denied,
-        publish::Error::Provider { source, records, .. } => sandbox_exit(&source.cause, records),
-        publish::Error::Files { .. } => Exit::Fault,
+        Error::UnknownProvider { .. }
+        | Error::ConfigFile { .. }
+        | Error::ConfigFileTooLarge { .. }
+        | Error::Class(_)
+        | Error::Incomplete { .. }
+        | Error::Tokens(_)
+        | Error::PodInfo { .. }
+        | Error::OtherPod => Exit::Invalid,
+        Error::OverrideDenied(_) => Exit::Denied,
+        Error::Provider { source, records, .. } => sandbox_exit(&source.cause, records),
+        Error::Plugin { source, .. } => match &**source {
+            app::Error::Plugin(error) => sandbox_exit(&error.cause, &[]),
+            _ => Exit::Invalid,
+        },
+        Error::DriverUnknown { .. } | Error::PluginLoading { .. } | Error::Deadline { .. } | Error::Unpublished => {
+            Exit::Unavailable
+        }
+        Error::Mount(_) | Error::Write { .. } => Exit::CannotWrite,
+        Error::Files { .. } | Error::Lost { .. } => Exit::Fault,
     }
 }
 
 /// What a provider calls a request that policy denied is its own choice; the records know better.
 fn sandbox_exit(cause: &Cause, records: &[Record]) -> Exit {
     match cause {
-        Cause::Failure(_) if denied(records).is_some() => Exit::Denied,
+        cause if is_denied(cause, records) => Exit::Denied,
         Cause::Failure(_) if records.iter().any(exceeded) => Exit::Fault,
         Cause::Failure(failure) => match failure.kind {
             FailureKind::InvalidRequest | FailureKind::NotFound => Exit::Invalid,
@@ -186,11 +237,6 @@ fn sandbox_exit(cause: &Cause, records: &[Record]) -> Exit {
         Cause::Deadline { .. } | Cause::Busy { .. } => Exit::Unavailable,
         _ => Exit::Fault,
     }
-}
-
-/// The first request that policy denied.
-fn denied(records: &[Record]) -> Option<&Record> {
-    records.iter().find(|record| matches!(record.ending, Ending::Failed(egress::Error::Denied(_))))
 }
 
 fn exceeded(record: &Record) -> bool {
@@ -220,7 +266,7 @@ mod tests {
         };
         let source = Box::new(coffer_sandbox::error::Error { plugin: "p".into(), stage: Stage::Mount, cause });
         let records = endings.iter().map(record).collect();
-        publish::Error::Provider { class: "c".into(), source, records }.into()
+        publish::Error::Provider { class: "c".into(), source, records, usage: Box::default() }.into()
     }
 
     fn failure(kind: FailureKind) -> Cause {

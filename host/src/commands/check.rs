@@ -76,7 +76,7 @@ impl Checker {
         if object.provider.is_empty() {
             return Ok(Vec::new());
         }
-        let grant = match find_grant(&self.config, class) {
+        let grant = match find_grant(&self.config, object, class.provider_position.as_ref()) {
             Ok(grant) => grant.clone(),
             Err(error) => return Ok(vec![unknown_provider(class, &error)]),
         };
@@ -89,7 +89,9 @@ impl Checker {
         }
         let Some(plugin) = self.plugins.get(&object.provider) else { return Ok(Vec::new()) };
         let deadline = Instant::now() + grant.limits.deadline;
-        match plugin.ready.check(&object.parameters, deadline).await.result {
+        let mut parameters = grant.parameters.clone();
+        parameters.extend(object.parameters.clone());
+        match plugin.ready.check(&parameters, deadline).await.result {
             Ok(checked) => Ok(told_by_provider(class, checked.remarks.iter().map(String::as_str))),
             Err(error) => match error.cause {
                 Cause::Failure(failure) => Ok(told_by_provider(class, failure.message.lines())),

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use coffer_sandbox::provider::Pod;
+use coffer_sandbox::provider::{Pod, ServiceAccountToken};
 use coffer_sandbox::secret::SecretBytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::report::{Report, Times, describe};
+use super::token;
 use crate::api::class::KIND;
 use crate::app::App;
 use crate::args::{Mount, Output};
@@ -22,7 +23,8 @@ use crate::exit::Exit;
 use crate::failure::json_object;
 use crate::manifest::{self, Class, Manifests, Secret};
 use crate::mistake::{Mistake, Mistakes};
-use crate::publish::fetch::fetch;
+use crate::publish;
+use crate::publish::fetch::{Before, fetch};
 use crate::publish::plan::{Wish, find_grant, plan};
 use crate::volume::{Change, FileSet, Target, Volume};
 
@@ -31,8 +33,9 @@ pub async fn run(arguments: Box<Mount>) -> Result<Exit, Error> {
     let config = Config::load(arguments.shared.config.as_deref())?;
     let manifests = manifest::read(&arguments.manifests)?;
     let (class, secrets) = choose(manifests, &arguments)?;
-    let plan = plan(&config, wish(&arguments, &class, secrets))?;
-    let grant = find_grant(&config, &class)?.clone();
+    let tokens = arguments.tokens.iter().map(token::read).collect::<Result<_, _>>()?;
+    let plan = plan(&config, wish(&arguments, &class, secrets, tokens))?;
+    let grant = find_grant(&config, &class.object, class.provider_position.as_ref())?.clone();
 
     let app = App::new(config, 1)?;
     let plugin = app.load(&plan.provider, &grant).await?;
@@ -40,10 +43,12 @@ pub async fn run(arguments: Box<Mount>) -> Result<Exit, Error> {
     let (class, provider, overridden) = (plan.class.clone(), plan.provider.clone(), plan.overridden.clone());
     // The one place where this command looks at the clock.
     let now = SystemTime::now();
-    let fetched = fetch(&plugin, plan, now).await?;
+    let fetched = fetch(&plugin, &plan, Before::default(), now, Instant::now() + plan.deadline).await?;
     let (files, objects, requests) = describe(&fetched);
     let target = arguments.target.clone();
-    let change = write(target, fetched.files, now, arguments.dry_run).await?;
+    // The sandbox lets no provider say `unchanged` about a volume that it was told nothing of.
+    let fresh = fetched.files.ok_or(publish::Error::Lost { what: "the provider's answer" })?;
+    let change = write(target, fresh, now, arguments.dry_run).await?;
 
     let report = Report {
         class,
@@ -65,10 +70,16 @@ pub async fn run(arguments: Box<Mount>) -> Result<Exit, Error> {
     Ok(Exit::Ok)
 }
 
-fn wish<'a>(arguments: &Mount, class: &'a Class, secrets: BTreeMap<String, SecretBytes>) -> Wish<'a> {
+fn wish<'a>(
+    arguments: &Mount,
+    class: &'a Class,
+    secrets: BTreeMap<String, SecretBytes>,
+    tokens: Vec<ServiceAccountToken>,
+) -> Wish<'a> {
     let attributes = arguments.attributes.iter().map(|a| (a.key.clone(), a.value.clone()));
     Wish {
-        class,
+        class: &class.object,
+        provider_position: class.provider_position.clone(),
         pod: Pod {
             name: arguments.pod_name.clone(),
             namespace: namespace(arguments, class),
@@ -77,6 +88,7 @@ fn wish<'a>(arguments: &Mount, class: &'a Class, secrets: BTreeMap<String, Secre
         },
         attributes: attributes.collect(),
         secrets,
+        tokens,
         default_mode: arguments.mode.0,
         timeout: arguments.timeout.map(|span| span.0),
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::failure::printable;
 use crate::publish::fetch::Fetched;
 use crate::units::{Size, Span};
-use crate::volume::Change;
+use crate::volume::{Change, FileSet};
 
 /// A mount that worked.
 #[derive(Serialize)]
@@ -161,7 +161,7 @@ impl Times {
 /// The lines of everything that a provider handed back.
 #[must_use]
 pub fn describe(fetched: &Fetched) -> (Vec<FileLine>, Vec<ObjectLine>, Vec<RequestLine>) {
-    let files = fetched.files.iter().map(|file| FileLine {
+    let files = fetched.files.iter().flat_map(FileSet::iter).map(|file| FileLine {
         path: file.path().to_owned(),
         size: file.len(),
         mode: format!("{:04o}", file.mode()),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use coffer_sandbox::egress::{self, ServerName};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -32,6 +33,20 @@ pub struct Document {
     pub providers: Option<BTreeMap<String, Spanned<Provider>>>,
     /// Which parameters of a class the volume attributes of a pod may set.
     pub volume_attribute_overrides: Option<Overrides>,
+    /// Who may use the identity of the node.
+    pub node_identity: Option<NodeIdentity>,
+    /// How long a result may be given to further pods with the same identity and parameters; `0s` shares only what is
+    /// asked for at the same time.
+    pub reuse_results_for: Option<Wait>,
+}
+
+/// Who may use the identity of the node.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeIdentity {
+    /// The namespaces whose pods may. No default, and nothing is not everybody: a list that a template left empty must
+    /// not open what it should close.
+    pub namespaces: Namespaces,
 }
 
 /// What all requests share.
@@ -52,6 +67,8 @@ pub struct Provider {
     pub plugin: Option<Plugin>,
     /// The requests it may send; without this key those of the shipped grant, with an empty list none.
     pub egress: Option<Vec<Rule>>,
+    /// Parameters for every class of the provider; a class, or a pod where it may, can replace them.
+    pub parameters: Option<BTreeMap<String, String>>,
     /// Files that a class may name: the path as in the class, and the file of this machine that it stands for.
     pub config_files: Option<BTreeMap<String, PathBuf>>,
     /// What one call may use.
@@ -122,6 +139,8 @@ pub struct Rule {
 /// What a rule says besides its text.
 #[derive(Default)]
 pub struct RuleDetails {
+    /// The parameter that must be true.
+    pub when: Option<String>,
     /// Where to dial.
     pub connect: Option<egress::Connect>,
     /// The name to prove.
@@ -140,6 +159,8 @@ struct RuleMapping {
     /// `METHODS scheme://host[:port][/path-prefix][?query]`.
     #[schemars(with = "String")]
     rule: Text<egress::Rule>,
+    /// The parameter that a class must set to true for the rule to hold.
+    when: Option<String>,
     /// `host:port` to dial instead of what the URL says.
     #[schemars(with = "Option<String>")]
     connect: Option<Text<egress::Connect>>,
@@ -179,6 +200,30 @@ pub enum Overrides {
     /// These.
     Keys(Vec<String>),
 }
+
+/// Some namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Namespaces {
+    /// All.
+    All,
+    /// These.
+    Named(Vec<String>),
+}
+
+impl Namespaces {
+    /// Whether `namespace` is one of them.
+    #[must_use]
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.iter().any(|name| name == namespace),
+        }
+    }
+}
+
+/// A time that may be none, and a minute at most: what is reused for longer is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait(pub Duration);
 
 /// Something that is written as a string.
 pub struct Text<T>(pub T);
@@ -245,6 +290,7 @@ impl<'de> Deserialize<'de> for Rule {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
                 let mapping = RuleMapping::deserialize(MapAccessDeserializer::new(map))?;
                 let details = RuleDetails {
+                    when: mapping.when,
                     connect: mapping.connect.map(|Text(connect)| connect),
                     server_name: mapping.server_name.map(|Text(Name(name))| name),
                     ca: mapping.ca.unwrap_or_default(),
@@ -305,6 +351,51 @@ impl<'de> Deserialize<'de> for Overrides {
     }
 }
 
+impl<'de> Deserialize<'de> for Namespaces {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamespacesVisitor;
+        impl<'de> Visitor<'de> for NamespacesVisitor {
+            type Value = Namespaces;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`all`, or a list of namespaces")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Namespaces, E> {
+                match text {
+                    "all" => Ok(Namespaces::All),
+                    _ => Err(E::custom(format_args!("must be {}", &self as &dyn de::Expected))),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Namespaces, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Namespaces::Named)
+            }
+        }
+        deserializer.deserialize_any(NamespacesVisitor)
+    }
+}
+
+/// The text is not such a time.
+#[derive(Debug, thiserror::Error)]
+#[error("not a duration of at most a minute; write a number with a unit, such as 10s or 500ms, or 0s")]
+pub struct WaitError;
+
+impl FromStr for Wait {
+    type Err = WaitError;
+
+    fn from_str(text: &str) -> Result<Self, WaitError> {
+        let wait = match text.trim() {
+            "0" | "0s" => Duration::ZERO,
+            text => text.parse().map(|Span(wait)| wait).map_err(|_| WaitError)?,
+        };
+        if wait <= Duration::from_secs(60) { Ok(Self(wait)) } else { Err(WaitError) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::deserialize(deserializer).map(|Text(wait)| wait)
+    }
+}
+
 /// Writes the schemas that serde's attributes cannot describe.
 macro_rules! schema {
     ($type:ty, $name:literal, |$generator:ident| $schema:expr) => {
@@ -339,4 +430,12 @@ schema!(Proxy, "Proxy", |generator| json_schema!({
 schema!(Overrides, "Overrides", |_generator| json_schema!({
     "description": "Which volume attributes may set parameters.",
     "oneOf": [{ "enum": ["allow", "deny"] }, { "type": "array", "items": { "type": "string" } }],
+}));
+schema!(Namespaces, "Namespaces", |_generator| json_schema!({
+    "description": "`all`, or a list of namespaces.",
+    "oneOf": [{ "enum": ["all"] }, { "type": "array", "items": { "type": "string" } }],
+}));
+schema!(Wait, "Wait", |_generator| json_schema!({
+    "description": "A number with a unit, such as 30s, 500ms or 2m, or 0s.",
+    "type": "string",
 }));

@@ -19,6 +19,8 @@ pub struct Grant {
     pub digest: Option<Digest>,
     /// The requests it may send.
     pub rules: Vec<RuleSettings>,
+    /// Parameters that lie under those of each class.
+    pub parameters: BTreeMap<String, String>,
     /// Files that a class may name, by the name it uses.
     pub config_files: BTreeMap<String, PathBuf>,
     /// What one call may use.
@@ -47,6 +49,7 @@ impl Grant {
             (None, Some(before)) => before.rules.clone(),
             (None, None) => Vec::new(),
         };
+        let parameters = provider.parameters.or_else(|| before.map(|before| before.parameters.clone()));
         let config_files = match (provider.config_files, before) {
             (Some(files), _) => files.into_iter().map(|(name, file)| (name, base.join(file))).collect(),
             (None, Some(before)) => before.config_files.clone(),
@@ -54,7 +57,7 @@ impl Grant {
         };
         let mut limits = before.map(|before| before.limits.clone()).unwrap_or_default();
         apply_limits(&mut limits, &provider.limits.unwrap_or_default());
-        Ok(Self { file, digest, rules, config_files, limits })
+        Ok(Self { file, digest, rules, parameters: parameters.unwrap_or_default(), config_files, limits })
     }
 }
 
@@ -66,6 +69,7 @@ fn read_rule(rule: document::Rule, base: &Path) -> Result<RuleSettings, Error> {
     }
     Ok(RuleSettings {
         rule,
+        when: details.when,
         connect: details.connect,
         server_name: details.server_name,
         ca,

@@ -1,11 +1,26 @@
-//! Why a class could not be published. Who has to act, and with what exit code, is decided in [`crate::error`].
+//! Why a class could not be published, whose turn it is, and what kubelet is told. The exit codes of commands are in
+//! [`crate::error`].
+//!
+//! kubelet takes `Canceled`, `DeadlineExceeded`, `Unavailable`, `ResourceExhausted` and `Aborted` as "not final": it goes
+//! on asking and keeps what it made. Only what may pass by itself gets one of them. No text holds a secret.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use coffer_sandbox::egress::Record;
+use coffer_sandbox::egress::{self, Ending, Record};
+use coffer_sandbox::error::Cause;
+use coffer_sandbox::instance::Usage;
+use coffer_sandbox::provider::FailureKind;
+use tonic::Code;
 
+use super::tokens::NotTokens;
+use crate::app;
+use crate::csi::status::Refusal;
+use crate::kube::classes::ClassError;
 use crate::mistake::Position;
-use crate::volume::FileError;
+use crate::volume::mount::MountError;
+use crate::volume::{FileError, WriteError};
 
 /// Why a class could not be published.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +69,8 @@ pub enum Error {
         source: Box<coffer_sandbox::error::Error>,
         /// The requests until then.
         records: Vec<Record>,
+        /// What the call took.
+        usage: Box<Usage>,
     },
     /// What the provider handed back cannot be a volume.
     #[error("SecretProviderClass `{class}`: plugin {plugin:?} handed back files that cannot be written")]
@@ -65,6 +82,234 @@ pub enum Error {
         /// Why not.
         source: FileError,
     },
+    /// The class cannot be read.
+    #[error(transparent)]
+    Class(#[from] ClassError),
+    /// The class lacks something.
+    #[error("SecretProviderClass `{class}`: `spec.{what}` is missing or empty")]
+    Incomplete {
+        /// The class.
+        class: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The tokens are none.
+    #[error(transparent)]
+    Tokens(#[from] NotTokens),
+    /// kubelet is not told to name the pod, so the pod's author could name any.
+    #[error(
+        "the CSIDriver object `{driver}` does not set `podInfoOnMount: true`, so nobody vouches for the pod's name; apply the \
+         CSIDriver object that Coffer comes with"
+    )]
+    PodInfo {
+        /// The driver.
+        driver: String,
+    },
+    /// Nothing is known about the CSIDriver object.
+    #[error("the CSIDriver object `{driver}` could not be read yet: {why}")]
+    DriverUnknown {
+        /// The driver.
+        driver: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Somebody else than the pod that the volume was made for.
+    #[error("the volume was made for another pod than the one that is named now; nothing is fetched for it")]
+    OtherPod,
+    /// The plugin cannot be run.
+    #[error("the plugin of provider `{provider}` cannot be used")]
+    Plugin {
+        /// The provider.
+        provider: String,
+        /// Why not.
+        source: Arc<app::Error>,
+    },
+    /// The plugin is not ready in time.
+    #[error("the plugin of provider `{provider}` is still being loaded; kubelet tries again")]
+    PluginLoading {
+        /// The provider.
+        provider: String,
+    },
+    /// The volume cannot be looked at, mounted or taken away.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The volume cannot be written.
+    #[error("the volume at {} cannot be written", target.display())]
+    Write {
+        /// The target.
+        target: PathBuf,
+        /// Why not.
+        source: WriteError,
+    },
+    /// The time is up.
+    #[error("{what} took longer than kubelet waits; it tries again")]
+    Deadline {
+        /// What was going on.
+        what: &'static str,
+    },
+    /// The volume is being taken away.
+    #[error("the volume was unpublished meanwhile")]
+    Unpublished,
+    /// A bug of ours.
+    #[error("{what} ended early, which is a bug of Coffer; please report it with the log of this node")]
+    Lost {
+        /// What ended.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// A stable CamelCase word from a closed set: metric label, event and condition reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownProvider { .. } => "UnknownProvider",
+            Self::OverrideDenied(_) => "OverrideDenied",
+            Self::ConfigFile { .. } | Self::ConfigFileTooLarge { .. } => "InvalidConfiguration",
+            Self::Provider { source, records, .. } if is_denied(&source.cause, records) => "EgressDenied",
+            Self::Provider { source, .. } => source.reason(),
+            Self::Files { .. } => "ProviderAnswerInvalid",
+            // The reference's word.
+            Self::Class(_) => "SecretProviderClassNotFound",
+            Self::Incomplete { .. } => "SecretProviderClassInvalid",
+            Self::Tokens(_) => "TokensInvalid",
+            Self::PodInfo { .. } | Self::DriverUnknown { .. } | Self::OtherPod => "CSIDriverInvalid",
+            Self::Plugin { source, .. } => match &**source {
+                app::Error::Plugin(error) => error.reason(),
+                _ => "InvalidConfiguration",
+            },
+            Self::PluginLoading { .. } => "PluginLoading",
+            // Two more words of the reference.
+            Self::Mount(_) => "FailedToMount",
+            Self::Write { .. } => "FileWriteError",
+            Self::Deadline { .. } => "DeadlineExceeded",
+            Self::Unpublished => "Unpublished",
+            Self::Lost { .. } => "Internal",
+        }
+    }
+
+    /// The one table of codes.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownProvider { .. }
+            | Self::ConfigFile { .. }
+            | Self::ConfigFileTooLarge { .. }
+            | Self::PodInfo { .. }
+            | Self::OtherPod
+            | Self::Plugin { .. } => Code::FailedPrecondition,
+            Self::OverrideDenied(_) => Code::PermissionDenied,
+            Self::Provider { source, records, .. } => provider_code(&source.cause, records),
+            Self::Class(ClassError::NotFound { .. } | ClassError::NoName { .. } | ClassError::Undefined { .. }) => {
+                Code::NotFound
+            }
+            Self::Class(ClassError::Forbidden { .. }) => Code::PermissionDenied,
+            Self::Incomplete { .. } | Self::Tokens(_) => Code::InvalidArgument,
+            Self::Write { source, .. } if source.is_full() => Code::ResourceExhausted,
+            Self::Files { .. } | Self::Mount(_) | Self::Write { .. } | Self::Lost { .. } => Code::Internal,
+            Self::Class(ClassError::Unavailable { .. }) | Self::DriverUnknown { .. } | Self::PluginLoading { .. } => {
+                Code::Unavailable
+            }
+            Self::Deadline { .. } => Code::DeadlineExceeded,
+            Self::Unpublished => Code::Aborted,
+        }
+    }
+
+    /// Whether the store did not accept who asked.
+    #[must_use]
+    pub fn is_unauthenticated(&self) -> bool {
+        match self {
+            Self::Provider { source, .. } => {
+                matches!(&source.cause, Cause::Failure(failure) if failure.kind == FailureKind::Unauthenticated)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it ended because the time was up.
+    #[must_use]
+    pub fn is_deadline(&self) -> bool {
+        match self {
+            Self::Deadline { .. } => true,
+            Self::Provider { source, .. } => matches!(source.cause, Cause::Deadline { .. }),
+            _ => false,
+        }
+    }
+
+    /// How long the store asked to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Provider { source, .. } => match &source.cause {
+                Cause::Failure(failure) => match failure.kind {
+                    FailureKind::Throttled { retry_after } => retry_after,
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The message with its causes, outermost first, each once: the text of an event.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            let message = error.to_string();
+            if !message.is_empty() && !text.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            next = error.source();
+        }
+        match self {
+            Self::UnknownProvider { provider, known, .. } => {
+                format!("{text} ({})", crate::error::help_with_provider(provider, known))
+            }
+            _ => text,
+        }
+    }
+
+    /// What kubelet is told.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        Refusal::new(self.code(), self.text())
+    }
+}
+
+/// The first request that policy denied.
+fn denied(records: &[Record]) -> Option<&Record> {
+    records.iter().find(|record| matches!(record.ending, Ending::Failed(egress::Error::Denied(_))))
+}
+
+/// Whether a denied request is why the call failed. What a provider calls that is its own choice, unless it says that
+/// something will pass or is not there: then it had got further than the denied request.
+#[must_use]
+pub fn is_denied(cause: &Cause, records: &[Record]) -> bool {
+    let Cause::Failure(failure) = cause else { return false };
+    let got_further =
+        matches!(failure.kind, FailureKind::Unavailable | FailureKind::Throttled { .. } | FailureKind::NotFound);
+    !got_further && denied(records).is_some()
+}
+
+fn provider_code(cause: &Cause, records: &[Record]) -> Code {
+    match cause {
+        cause if is_denied(cause, records) => Code::PermissionDenied,
+        Cause::Failure(failure) => match failure.kind {
+            FailureKind::InvalidRequest => Code::InvalidArgument,
+            FailureKind::Unauthenticated => Code::Unauthenticated,
+            FailureKind::PermissionDenied => Code::PermissionDenied,
+            FailureKind::NotFound => Code::NotFound,
+            FailureKind::Throttled { .. } => Code::ResourceExhausted,
+            FailureKind::Unavailable => Code::Unavailable,
+            FailureKind::Internal => Code::Internal,
+        },
+        Cause::Deadline { .. } => Code::DeadlineExceeded,
+        Cause::Busy { .. } => Code::Unavailable,
+        _ => Code::Internal,
+    }
 }
 
 fn list(names: &[String]) -> String {

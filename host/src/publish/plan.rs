@@ -7,12 +7,13 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use coffer_sandbox::provider::{Parameters, Pod};
+use coffer_sandbox::provider::{Parameters, Pod, ServiceAccountToken};
 use coffer_sandbox::secret::SecretBytes;
 
 use super::Error;
+use crate::api::class::SecretProviderClass;
 use crate::config::{Config, Grant, Overrides};
-use crate::manifest::Class;
+use crate::mistake::Position;
 
 /// The most bytes that a granted file may have.
 const LARGEST_CONFIG_FILE: u64 = 1 << 20;
@@ -20,13 +21,17 @@ const LARGEST_CONFIG_FILE: u64 = 1 << 20;
 /// What somebody wants to have mounted.
 pub struct Wish<'a> {
     /// The class.
-    pub class: &'a Class,
+    pub class: &'a SecretProviderClass,
+    /// Where the class names its provider, if that stands in a file.
+    pub provider_position: Option<Position>,
     /// The pod.
     pub pod: Pod,
     /// The pod's volume attributes, without those of kubelet.
     pub attributes: BTreeMap<String, String>,
     /// The content of the Secret that `nodePublishSecretRef` names.
     pub secrets: BTreeMap<String, SecretBytes>,
+    /// The service account's tokens.
+    pub tokens: Vec<ServiceAccountToken>,
     /// The mode of files for which the provider says none.
     pub default_mode: u32,
     /// How long it may take; the grant may say less.
@@ -44,10 +49,14 @@ pub struct Plan {
     pub pod: Pod,
     /// What the provider is told.
     pub parameters: Parameters,
-    /// Names of the parameters of the class that volume attributes replaced.
+    /// Names of the parameters that volume attributes replaced or added.
     pub overridden: Vec<String>,
     /// Keys and values of the Secret.
     pub secrets: BTreeMap<String, SecretBytes>,
+    /// The service account's tokens.
+    pub tokens: Vec<ServiceAccountToken>,
+    /// Whether the pod may use the identity of the node.
+    pub node_identity: bool,
     /// Granted files that the parameters name.
     pub config: BTreeMap<String, Vec<u8>>,
     /// The mode of files for which the provider says none.
@@ -61,11 +70,15 @@ pub struct Plan {
 /// # Errors
 ///
 /// [`Error::UnknownProvider`].
-pub fn find_grant<'a>(config: &'a Config, class: &Class) -> Result<&'a Grant, Error> {
-    config.providers.get(&class.object.provider).ok_or_else(|| Error::UnknownProvider {
-        class: class.object.name.clone(),
-        provider: class.object.provider.clone(),
-        position: class.provider_position.clone(),
+pub fn find_grant<'a>(
+    config: &'a Config,
+    class: &SecretProviderClass,
+    position: Option<&Position>,
+) -> Result<&'a Grant, Error> {
+    config.providers.get(&class.provider).ok_or_else(|| Error::UnknownProvider {
+        class: class.name.clone(),
+        provider: class.provider.clone(),
+        position: position.cloned(),
         known: config.providers.keys().cloned().collect(),
     })
 }
@@ -76,12 +89,15 @@ pub fn find_grant<'a>(config: &'a Config, class: &Class) -> Result<&'a Grant, Er
 ///
 /// When there is no such provider, an override is not allowed, or a granted file cannot be read.
 pub fn plan(config: &Config, wish: Wish<'_>) -> Result<Plan, Error> {
-    let grant = find_grant(config, wish.class)?;
-    let class = &wish.class.object;
+    let class = wish.class;
+    let grant = find_grant(config, class, wish.provider_position.as_ref())?;
     check_overrides(&config.overrides, &wish.attributes)?;
-    let overridden = wish.attributes.keys().filter(|key| class.parameters.contains_key(*key)).cloned().collect();
-    let mut parameters = class.parameters.clone();
+    let mut parameters = grant.parameters.clone();
+    parameters.extend(class.parameters.clone());
+    let differs = |(key, value): &(&String, &String)| parameters.get(*key) != Some(*value);
+    let overridden = wish.attributes.iter().filter(differs).map(|(key, _)| key.clone()).collect();
     parameters.extend(wish.attributes);
+    let node_identity = config.node_identity.contains(&wish.pod.namespace);
     let config = read_config_files(grant, &parameters)?;
     let limit = grant.limits.deadline;
     Ok(Plan {
@@ -91,6 +107,8 @@ pub fn plan(config: &Config, wish: Wish<'_>) -> Result<Plan, Error> {
         parameters,
         overridden,
         secrets: wish.secrets,
+        tokens: wish.tokens,
+        node_identity,
         config,
         default_mode: wish.default_mode,
         deadline: wish.timeout.map_or(limit, |timeout| timeout.min(limit)),
@@ -132,29 +150,25 @@ fn read_config_file(name: &str, file: &Path) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::class::SecretProviderClass;
-    use crate::mistake::Position;
 
-    fn class() -> Class {
+    fn class() -> SecretProviderClass {
         let parameters = [("keyvaultName", "kv"), ("cloudEnvFileName", " /cloud.json ")];
-        Class {
-            object: SecretProviderClass {
-                name: "c".into(),
-                provider: "azure".into(),
-                parameters: parameters.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-                ..Default::default()
-            },
-            position: Position { file: "f".into(), line: 1, column: 1 },
-            provider_position: None,
+        SecretProviderClass {
+            name: "c".into(),
+            provider: "azure".into(),
+            parameters: parameters.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            ..Default::default()
         }
     }
 
-    fn wish<'a>(class: &'a Class, attributes: &[(&str, &str)]) -> Wish<'a> {
+    fn wish<'a>(class: &'a SecretProviderClass, attributes: &[(&str, &str)]) -> Wish<'a> {
         Wish {
             class,
+            provider_position: None,
             pod: Pod::default(),
             attributes: attributes.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             secrets: BTreeMap::new(),
+            tokens: Vec::new(),
             default_mode: 0o644,
             timeout: None,
         }
@@ -170,7 +184,21 @@ mod tests {
     fn volume_attributes_lie_over_the_parameters_and_are_named() {
         let plan = plan(&config(), wish(&class(), &[("keyvaultName", "other"), ("extra", "x")])).unwrap();
         assert_eq!((plan.parameters["keyvaultName"].as_str(), plan.parameters["extra"].as_str()), ("other", "x"));
-        assert_eq!(plan.overridden, ["keyvaultName"]);
+        assert_eq!(plan.overridden, ["extra", "keyvaultName"]);
+    }
+
+    #[test]
+    fn the_parameters_of_the_grant_lie_under_those_of_the_class() {
+        let mut config = config();
+        let granted = [("cloudName", "AzureChinaCloud"), ("keyvaultName", "never")];
+        config.providers.get_mut("azure").unwrap().parameters =
+            granted.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let plan = plan(&config, wish(&class(), &[])).unwrap();
+        assert_eq!(
+            (plan.parameters["cloudName"].as_str(), plan.parameters["keyvaultName"].as_str()),
+            ("AzureChinaCloud", "kv")
+        );
+        assert!(plan.overridden.is_empty());
     }
 
     #[test]

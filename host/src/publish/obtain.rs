@@ -1,0 +1,298 @@
+//! From what kubelet said and the class to the content of the volume: plan → identity → share → fetch.
+//!
+//! Who is asking decides what may be shared: an identity is the plugin, the namespace, the service account and the content
+//! of the pod's Secret, and the pod itself where the store authenticates pods. A result is shared only between equal
+//! identities with equal parameters, granted files and default mode; a session only between equal identities with the
+//! same session key. `pipeline` is the caller.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use coffer_sandbox::provider::{Checked, ObjectVersion, Scope, ServiceAccountToken};
+use tokio::time::{Instant, timeout_at};
+
+use super::Error;
+use super::fetch::{Before, Fetched, fetch};
+use super::fingerprint::{Fingerprint, Fingerprints};
+use super::plan::{Plan, Wish, find_grant, plan};
+use super::plugins::Plugins;
+use super::registry::Inputs;
+use super::request::TokenOrigin;
+use super::sessions::Sessions;
+use super::share::{Part, Share};
+use super::tokens;
+use crate::api::class::SecretProviderClass;
+use crate::app::Plugin;
+use crate::config::Config;
+use crate::kube::driver::DriverObject;
+use crate::telemetry::metrics::Metrics;
+
+/// The mode of files for which the provider says none; the reference's.
+const DEFAULT_MODE: u32 = 0o644;
+/// How many answers of `check` are kept.
+const MOST_CHECKS: usize = 4_096;
+/// Keys of the volume context that are no parameters: kubelet's own, and the class's name.
+const KUBELETS: &str = "csi.storage.k8s.io/";
+const CLASS: &str = "secretProviderClass";
+
+/// Everything that content is obtained with.
+pub struct Source {
+    config: Arc<Config>,
+    plugins: Arc<Plugins>,
+    share: Share<Fetched, Error>,
+    sessions: Arc<Sessions>,
+    checks: Mutex<HashMap<Fingerprint, Arc<Checked>>>,
+    fingerprints: Fingerprints,
+    metrics: Metrics,
+}
+
+/// What somebody wants to have.
+#[derive(Clone, Copy)]
+pub struct Want<'a> {
+    /// What is in the volume; empty where all of it is wanted, whatever its version.
+    pub mounted: &'a [ObjectVersion],
+    /// The annotation by which somebody asked for a look now.
+    pub asked: Option<&'a str>,
+}
+
+/// The content of a volume, and how it was come by.
+pub struct Obtained {
+    /// What was fetched, perhaps for somebody else.
+    pub fetched: Arc<Fetched>,
+    /// Whether it was for somebody else.
+    pub part: Part,
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// Parameters of the class that the pod's attributes replaced.
+    pub overridden: Vec<String>,
+}
+
+impl Source {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(config: Arc<Config>, plugins: Arc<Plugins>, share: Share<Fetched, Error>, metrics: Metrics) -> Self {
+        Self {
+            config,
+            plugins,
+            share,
+            sessions: Arc::default(),
+            checks: Mutex::default(),
+            fingerprints: Fingerprints::default(),
+            metrics,
+        }
+    }
+
+    /// The content of a volume.
+    ///
+    /// # Errors
+    ///
+    /// Every [`Error`] but those of classes, mounts and writing.
+    pub async fn obtain(
+        &self,
+        inputs: &Inputs,
+        class: &SecretProviderClass,
+        driver: Option<DriverObject>,
+        want: Want<'_>,
+        deadline: Instant,
+    ) -> Result<Obtained, Arc<Error>> {
+        let grant = complete(class).and_then(|()| find_grant(&self.config, class, None))?;
+        let waited = Instant::now();
+        let plugin = self.plugins.get(&class.provider, deadline).await?;
+        self.metrics.stage(crate::telemetry::metrics::Stage::Plugin, waited.elapsed());
+        let tokens = read_tokens(inputs, driver)?;
+        let plan = plan(&self.config, wish(inputs, class, tokens))?;
+        let checked = self.check(&plugin, &plan, deadline.min(Instant::now() + grant.limits.deadline)).await?;
+        let overridden = plan.overridden.clone();
+        let (fetched, part) = self.fetch_shared(&plugin, Arc::new(plan), &checked, want, deadline).await?;
+        if part == Part::Followed {
+            self.metrics.shared(&class.provider);
+        }
+        Ok(Obtained { fetched, part, plugin, overridden })
+    }
+
+    /// What the provider says about the parameters; asked once for each set of them.
+    async fn check(&self, plugin: &Plugin, plan: &Plan, deadline: Instant) -> Result<Arc<Checked>, Error> {
+        let taking = self.fingerprints.begin("check").with(plugin.ready.digest().to_string().as_bytes());
+        let key = taking.with_map(&plan.parameters, String::as_bytes).end();
+        if let Some(checked) = self.checks.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(checked.clone());
+        }
+        let called = plugin.ready.check(&plan.parameters, deadline).await;
+        let checked = called.result.map_err(|source| Error::Provider {
+            class: plan.class.clone(),
+            source: Box::new(source),
+            records: Vec::new(),
+            usage: Box::new(called.usage),
+        })?;
+        for remark in &checked.remarks {
+            tracing::warn!(class = plan.class, namespace = plan.pod.namespace, "SecretProviderClass: {remark}");
+        }
+        // They have been told.
+        let checked = Arc::new(Checked { remarks: Vec::new(), ..checked });
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        if checks.len() >= MOST_CHECKS {
+            checks.clear();
+        }
+        checks.insert(key, checked.clone());
+        Ok(checked)
+    }
+
+    async fn fetch_shared(
+        &self,
+        plugin: &Arc<Plugin>,
+        plan: Arc<Plan>,
+        checked: &Checked,
+        want: Want<'_>,
+        deadline: Instant,
+    ) -> Result<(Arc<Fetched>, Part), Arc<Error>> {
+        let identity = self.identity(plugin, &plan, checked.scope);
+        let key = self.what(identity, &plan, want.asked);
+        let session = self.session(identity, &plan, checked);
+        // `unchanged` says something only to whoever has the same in its volume.
+        let fits = |fetched: &Fetched| fetched.files.is_some() || fetched.mounted == want.mounted;
+        let mut tried_by_somebody_else = false;
+        loop {
+            let flight = || {
+                let (plugin, plan, mounted) = (plugin.clone(), plan.clone(), want.mounted.to_vec());
+                let until = deadline.min(Instant::now() + plan.deadline);
+                fly(plugin, plan, mounted, session, until, self.sessions.clone(), self.metrics.clone())
+            };
+            let landed = timeout_at(deadline, self.share.get(key, fits, flight)).await;
+            let landed = landed.map_err(|_| Error::Deadline { what: "fetching the secrets" })?;
+            match landed.map_err(|_| Error::Lost { what: "fetching the secrets" })? {
+                (Ok(fetched), part) => return Ok((fetched, part)),
+                // The other one's token, or its deadline, may have been the reason.
+                (Err(error), Part::Followed)
+                    if !tried_by_somebody_else && (error.is_unauthenticated() || error.is_deadline()) =>
+                {
+                    tried_by_somebody_else = true;
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    /// Who is asking.
+    fn identity(&self, plugin: &Plugin, plan: &Plan, scope: Scope) -> Fingerprint {
+        let pod = &plan.pod;
+        let taking = self.fingerprints.begin("identity").with(plugin.ready.digest().to_string().as_bytes());
+        let taking = taking.with(pod.namespace.as_bytes()).with(pod.service_account.as_bytes());
+        let taking = taking.with_map(&plan.secrets, |value| value.expose());
+        match scope {
+            Scope::ServiceAccount => taking.end(),
+            Scope::Pod => taking.with(pod.uid.as_bytes()).end(),
+        }
+    }
+
+    /// Who is asking, and for what. `asked` is the annotation by which somebody asked for something newer than what may
+    /// be kept.
+    fn what(&self, identity: Fingerprint, plan: &Plan, asked: Option<&str>) -> Fingerprint {
+        let taking = self.fingerprints.begin("result").with(identity.bytes()).with(plan.provider.as_bytes());
+        let taking = taking.with_map(&plan.parameters, String::as_bytes).with_map(&plan.config, Vec::as_slice);
+        let taking = taking.with(&plan.default_mode.to_be_bytes());
+        match asked {
+            Some(asked) => taking.with(asked.as_bytes()).end(),
+            None => taking.end(),
+        }
+    }
+
+    /// Whose session it is. A provider of the same component with another grant, or with another description of a cloud,
+    /// signs in for itself.
+    fn session(&self, identity: Fingerprint, plan: &Plan, checked: &Checked) -> Fingerprint {
+        let taking = self.fingerprints.begin("session").with(identity.bytes()).with(plan.provider.as_bytes());
+        taking.with_map(&plan.config, Vec::as_slice).with(checked.session_key.as_bytes()).end()
+    }
+}
+
+/// One call of the provider for everybody who waits for it. A session that the store no longer accepts is dropped, and
+/// the call made once more without it.
+async fn fly(
+    plugin: Arc<Plugin>,
+    plan: Arc<Plan>,
+    mounted: Vec<ObjectVersion>,
+    key: Fingerprint,
+    until: Instant,
+    sessions: Arc<Sessions>,
+    metrics: Metrics,
+) -> Result<Fetched, Error> {
+    let session = sessions.find(key);
+    let had_session = session.is_some();
+    let before = Before { mounted: mounted.clone(), session };
+    let mut result = fetch_and_count(&plugin, &plan, before, until, &metrics).await;
+    if had_session && result.as_ref().is_err_and(Error::is_unauthenticated) {
+        sessions.forget(key);
+        result = fetch_and_count(&plugin, &plan, Before { mounted, session: None }, until, &metrics).await;
+    }
+    let mut fetched = result?;
+    match fetched.session.take() {
+        Some(session) => sessions.keep(key, session),
+        None => sessions.forget(key),
+    }
+    Ok(fetched)
+}
+
+async fn fetch_and_count(
+    plugin: &Plugin,
+    plan: &Plan,
+    before: Before,
+    until: Instant,
+    metrics: &Metrics,
+) -> Result<Fetched, Error> {
+    // The one place where the node looks at the clock for a provider.
+    let result = fetch(plugin, plan, before, SystemTime::now(), until).await;
+    match &result {
+        Ok(fetched) => metrics.called(&plan.provider, "ok", &fetched.usage, &fetched.records),
+        Err(error @ Error::Provider { usage, records, .. }) => {
+            metrics.called(&plan.provider, error.reason(), usage, records);
+        }
+        Err(_) => {}
+    }
+    result
+}
+
+/// What the reference refuses too.
+fn complete(class: &SecretProviderClass) -> Result<(), Error> {
+    let what = match class {
+        class if class.provider.is_empty() => "provider",
+        class if class.parameters.is_empty() => "parameters",
+        _ => return Ok(()),
+    };
+    Err(Error::Incomplete { class: class.name.clone(), what })
+}
+
+fn wish<'a>(inputs: &Inputs, class: &'a SecretProviderClass, tokens: Vec<ServiceAccountToken>) -> Wish<'a> {
+    let is_parameter = |key: &str| key != CLASS && !key.starts_with(KUBELETS);
+    let attributes = inputs.attributes.iter().filter(|(key, _)| is_parameter(key));
+    Wish {
+        class,
+        provider_position: None,
+        pod: inputs.pod.clone(),
+        attributes: attributes.map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
+        secrets: inputs.secrets.iter().map(|(key, value)| (key.clone(), value.duplicate())).collect(),
+        tokens,
+        default_mode: DEFAULT_MODE,
+        timeout: None,
+    }
+}
+
+/// The tokens, if they are kubelet's. A pod's author can write the volume context, and kubelet overwrites this key only
+/// when the CSIDriver object asks for tokens there.
+fn read_tokens(inputs: &Inputs, driver: Option<DriverObject>) -> Result<Vec<ServiceAccountToken>, Error> {
+    let Some(written) = &inputs.tokens else { return Ok(Vec::new()) };
+    // Where nobody knows, after a restart without an API server, nobody vouches either.
+    let is_forged = written.origin == TokenOrigin::Context
+        && driver.is_none_or(|driver| !driver.tokens || driver.tokens_in_secrets);
+    if is_forged {
+        let (namespace, pod) = (&inputs.pod.namespace, &inputs.pod.name);
+        tracing::warn!(
+            namespace,
+            pod,
+            "the volume attributes of the pod hold tokens that are not kubelet's (see tokenRequests of the CSIDriver \
+             object); they are ignored"
+        );
+        return Ok(Vec::new());
+    }
+    Ok(tokens::read(&written.json)?)
+}
