@@ -4,7 +4,7 @@
 //! to know. Nothing here may depend on anything but the parameters.
 
 use crate::failure::Failure;
-use crate::parameters::{Judged, judge};
+use crate::parameters::{Asker, Judged, judge};
 use crate::provider::{Checked, Parameters};
 
 /// Says whether the parameters of a class make sense, and with whose eyes the vault will see the caller.
@@ -13,11 +13,9 @@ use crate::provider::{Checked, Parameters};
 /// `InvalidRequest` with everything that can be found without the network, a line each: the mistakes, and then what
 /// has no effect and looks like one.
 pub fn check(parameters: &Parameters) -> Result<Checked, Failure> {
-    let Judged { settings, mut mistakes, remarks } = judge(parameters);
-    match settings {
-        Some(settings) if mistakes.is_empty() => {
-            Ok(Checked { scope: settings.identity.scope(), session_key: settings.session_key(), remarks })
-        }
+    let Judged { asker, mut mistakes, remarks, .. } = judge(parameters);
+    match asker {
+        Some(Asker { scope, session_key }) if mistakes.is_empty() => Ok(Checked { scope, session_key, remarks }),
         _ => {
             mistakes.extend(remarks);
             Err(Failure::of_mistakes(&mistakes))

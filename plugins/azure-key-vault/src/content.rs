@@ -1,17 +1,23 @@
-//! From the content of an object to the bytes of its file.
+//! From the content of an object to the bytes of its files.
 //!
-//! `key` makes PEM of public keys. What stands here: certificates, secrets, and the encodings that a secret may have.
-//! The conversion of PFX to PEM will be a file beside `key`. No error holds any of the content.
+//! `key` makes PEM of public keys; `pfx` opens PFX files, `private_key` and `chain` bring what is in them into the
+//! form and order of the reference, `pem` takes PEM apart, and `json` JSON. What stands here: which of them an object needs, and the
+//! encodings that a secret may have. No error holds any of the content.
 
+mod asn1;
+mod chain;
+mod json;
 mod key;
+mod pem;
+mod pfx;
+mod private_key;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use spki::der::pem::{self, LineEnding};
 use zeroize::Zeroizing;
 
 use crate::failure::FailureKind;
-use crate::objects::{Encoding, Format, Object};
+use crate::objects::{Encoding, Format, Object, Part};
 use crate::provider;
 use crate::vault::answer::{Content, Secret};
 
@@ -22,6 +28,26 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
         .with_decode_allow_trailing_bits(true),
 );
+
+/// What a class says about all its certificates with private keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// `constructPEMChain`: whether the certificates of a PFX are put into the order of their chain.
+    pub(crate) ordered: bool,
+    /// `writeCertAndKeyInSeparateFiles`: whether there is a file for the certificates and one for the keys as well.
+    pub(crate) separate: bool,
+}
+
+/// What an object becomes.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    /// What is appended to the object's path, and the bytes.
+    pub(crate) files: Vec<(&'static str, provider::Secret)>,
+    /// What the object's parts are, in their order.
+    pub(crate) parts: Vec<provider::Secret>,
+    /// What somebody should know about them.
+    pub(crate) remark: Option<&'static str>,
+}
 
 /// Why there is no file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +60,16 @@ pub(crate) enum Error {
     NoContentType,
     #[error("it has the unknown content type `{0}`: a certificate is application/x-pem-file or application/x-pkcs12")]
     ContentType(String),
-    #[error(
-        "it is a certificate in PFX form, which this version of the provider cannot turn into PEM: set \
-         `objectFormat: pfx` to mount the PFX as it is, or make the certificate with the content type \
-         application/x-pem-file"
-    )]
-    Pfx,
+    #[error("it is a certificate in PFX form, but its value is not base64")]
+    PfxBase64,
+    #[error(transparent)]
+    Pfx(#[from] pfx::Error),
+    #[error(transparent)]
+    PrivateKey(#[from] private_key::Error),
+    #[error(transparent)]
+    Chain(#[from] chain::Error),
+    #[error(transparent)]
+    Json(#[from] json::Error),
     #[error("the vault's certificate is not base64")]
     Certificate,
     #[error(transparent)]
@@ -50,33 +80,87 @@ impl Error {
     /// Who has to act.
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
-            Self::Base64 | Self::Hex | Self::Pfx | Self::ContentType(_) => FailureKind::InvalidRequest,
             Self::Key(error) if error.is_unsupported() => FailureKind::InvalidRequest,
             Self::NoContentType | Self::Certificate | Self::Key(_) => FailureKind::Internal,
+            Self::Base64 | Self::Hex | Self::ContentType(_) | Self::PfxBase64 => FailureKind::InvalidRequest,
+            Self::Pfx(_) | Self::PrivateKey(_) | Self::Chain(_) | Self::Json(_) => FailureKind::InvalidRequest,
         }
     }
 }
 
-/// The bytes of the object's file.
-pub(crate) fn render(content: Content, object: &Object) -> Result<provider::Secret, Error> {
+/// The bytes of the object's files.
+pub(crate) fn render(content: Content, object: &Object, options: Options) -> Result<Rendered, Error> {
+    let one = |contents| Rendered { files: vec![("", contents)], ..Rendered::default() };
     match content {
-        Content::Secret(secret) => decode(text_of(secret, object.format)?, object.encoding),
-        Content::Key(jwk) => Ok(Zeroizing::new(key::to_pem(&jwk)?.into_bytes())),
-        Content::Certificate(base64) => certificate(&base64),
+        Content::Secret(secret) => {
+            let separate = options.separate && secret.of_certificate;
+            let (text, remark) = text_of(secret, object.format, options.ordered)?;
+            let mut rendered = Rendered { remark, ..Rendered::default() };
+            if separate {
+                let (certificates, keys) = split(&text);
+                rendered.files.push((".crt", decode(certificates, object.encoding)?));
+                rendered.files.push((".key", decode(keys, object.encoding)?));
+            }
+            let whole = decode(text, object.encoding)?;
+            rendered.parts = parts(&whole, &object.parts)?;
+            rendered.files.push(("", whole));
+            Ok(rendered)
+        }
+        Content::Key(jwk) => Ok(one(Zeroizing::new(key::to_pem(&jwk)?.into_bytes()))),
+        Content::Certificate(base64) => Ok(one(certificate(&base64)?)),
     }
 }
 
+fn parts(whole: &[u8], parts: &[Part]) -> Result<Vec<provider::Secret>, Error> {
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let json = json::Json::read(whole)?;
+    Ok(parts.iter().map(|part| json.find(&part.expression)).collect::<Result<_, _>>()?)
+}
+
 /// The text of a secret. Content types are compared exactly, as in the reference, and PEM is not rearranged.
-fn text_of(secret: Secret, format: Format) -> Result<Zeroizing<String>, Error> {
+fn text_of(secret: Secret, format: Format, ordered: bool) -> Result<(Zeroizing<String>, Option<&'static str>), Error> {
     if !secret.of_certificate {
-        return Ok(secret.value);
+        return Ok((secret.value, None));
     }
     match (secret.content_type.as_deref(), format) {
-        (Some("application/x-pem-file"), _) | (Some("application/x-pkcs12"), Format::Pfx) => Ok(secret.value),
-        (Some("application/x-pkcs12"), Format::Pem) => Err(Error::Pfx),
+        (Some("application/x-pem-file"), _) | (Some("application/x-pkcs12"), Format::Pfx) => Ok((secret.value, None)),
+        (Some("application/x-pkcs12"), Format::Pem) => pem_of(&secret.value, ordered),
         (Some(other), _) => Err(Error::ContentType(crate::failure::tidy(other, 60))),
         (None, _) => Err(Error::NoContentType),
     }
+}
+
+/// PEM of a PFX: all private keys, then all certificates.
+fn pem_of(value: &str, ordered: bool) -> Result<(Zeroizing<String>, Option<&'static str>), Error> {
+    let der = base64_bytes(value).ok_or(Error::PfxBase64)?;
+    let pfx = pfx::open(&der)?;
+    let mut text = Zeroizing::new(String::with_capacity(2 * der.len()));
+    for key in &pfx.keys {
+        let key = private_key::normalise(key)?;
+        text.push_str(&pem::encode("PRIVATE KEY", &key).ok_or(private_key::Error::Malformed)?);
+    }
+    let (certificates, is_complete) = if ordered {
+        let chain = chain::order(pfx.certificates)?;
+        (chain.certificates, chain.is_complete)
+    } else {
+        (pfx.certificates, true)
+    };
+    for certificate in certificates {
+        text.push_str(&pem::encode("CERTIFICATE", &certificate).ok_or(Error::Certificate)?);
+    }
+    let remark = (!is_complete).then_some("its certificates are not one chain, and stay in the order of the PFX");
+    Ok((text, remark))
+}
+
+/// The certificates of a PEM text, and everything else.
+fn split(text: &str) -> (Zeroizing<String>, Zeroizing<String>) {
+    let (mut certificates, mut keys) = (Zeroizing::default(), Zeroizing::default());
+    for block in pem::blocks(text) {
+        block.write(if block.is_certificate() { &mut certificates } else { &mut keys });
+    }
+    (certificates, keys)
 }
 
 fn decode(mut text: Zeroizing<String>, encoding: Encoding) -> Result<provider::Secret, Error> {
@@ -106,8 +190,7 @@ fn hex_bytes(text: &str) -> Option<provider::Secret> {
 /// PEM of whatever the vault calls the certificate; it is not looked into.
 fn certificate(base64: &str) -> Result<provider::Secret, Error> {
     let der = base64_bytes(base64).ok_or(Error::Certificate)?;
-    let text = pem::encode_string("CERTIFICATE", LineEnding::LF, &der).map_err(|_| Error::Certificate)?;
-    Ok(Zeroizing::new(text.into_bytes()))
+    decode(pem::encode("CERTIFICATE", &der).ok_or(Error::Certificate)?, Encoding::Utf8)
 }
 
 #[cfg(test)]
@@ -147,17 +230,19 @@ mod tests {
     #[test]
     fn a_plain_secret_is_its_value_whatever_its_content_type() {
         for content_type in [None, Some("application/x-pkcs12"), Some("text/plain")] {
-            assert_eq!(*text_of(secret("v", content_type, false), Format::Pem).unwrap(), "v");
+            assert_eq!(*text_of(secret("v", content_type, false), Format::Pem, true).unwrap().0, "v");
         }
     }
 
     #[test]
     fn the_secret_of_a_certificate_follows_content_type_and_format() {
-        let of = |content_type, format| text_of(secret("v", content_type, true), format).map(|text| text.to_string());
+        let of = |content_type, format| {
+            text_of(secret("v", content_type, true), format, true).map(|(text, _)| text.to_string())
+        };
         assert_eq!(of(Some("application/x-pem-file"), Format::Pem).as_deref(), Ok("v"));
         assert_eq!(of(Some("application/x-pem-file"), Format::Pfx).as_deref(), Ok("v"));
         assert_eq!(of(Some("application/x-pkcs12"), Format::Pfx).as_deref(), Ok("v"));
-        assert_eq!(of(Some("application/x-pkcs12"), Format::Pem), Err(Error::Pfx));
+        assert_eq!(of(Some("application/x-pkcs12"), Format::Pem), Err(Error::PfxBase64));
         assert_eq!(
             of(Some("Application/X-PEM-file"), Format::Pem),
             Err(Error::ContentType("Application/X-PEM-file".into()))

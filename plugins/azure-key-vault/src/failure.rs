@@ -50,6 +50,13 @@ impl Failure {
         Self::invalid(join(mistakes))
     }
 
+    /// This failure of a vault, with that of the one that was asked instead.
+    pub(crate) fn beside(self, other: &Self) -> Self {
+        let lines = self.message.lines().map(str::to_owned);
+        let others = other.message.lines().map(|line| format!("in the failover vault {line}"));
+        Self::new(self.kind, join(&lines.chain(others).collect::<Vec<_>>()))
+    }
+
     /// All objects that failed in one failure. Objects with the same cause share a line; the kind is the one that
     /// somebody has to act on first.
     pub(crate) fn of_objects(failed: Vec<ObjectFailure>) -> Self {

@@ -59,22 +59,38 @@ struct Wire;
 
 impl http::Http for Wire {
     fn send(&self, requests: Vec<http::Request>) -> Vec<Result<http::Response, http::Error>> {
-        let requests: Vec<wire::Request> = requests.into_iter().map(wire_request).collect();
-        let answer = |answer: Result<wire::Response, wire::Error>| match answer {
-            Ok(wire::Response { status, headers, body }) => Ok(http::Response { status, headers, body }),
-            Err(error) => Err(wire_error(error)),
-        };
-        wire::send(&requests).into_iter().map(answer).collect()
+        send(requests, None)
+    }
+
+    fn send_impatiently(
+        &self,
+        requests: Vec<http::Request>,
+        attempt_ms: u32,
+    ) -> Vec<Result<http::Response, http::Error>> {
+        send(requests, Some(attempt_ms))
     }
 }
 
-fn wire_request(request: http::Request) -> wire::Request {
+fn send(requests: Vec<http::Request>, timeout_ms: Option<u32>) -> Vec<Result<http::Response, http::Error>> {
+    let requests: Vec<wire::Request> = requests.into_iter().map(|r| wire_request(r, timeout_ms)).collect();
+    let answer = |answer: Result<wire::Response, wire::Error>| match answer {
+        Ok(wire::Response { status, headers, body }) => Ok(http::Response { status, headers, body }),
+        Err(error) => Err(wire_error(error)),
+    };
+    wire::send(&requests).into_iter().map(answer).collect()
+}
+
+fn wire_request(request: http::Request, timeout_ms: Option<u32>) -> wire::Request {
     wire::Request {
         method: request.method.to_owned(),
         url: request.url,
         headers: request.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         body: request.body,
-        options: Some(wire::Options { retry_statuses: None, idempotent: Some(request.idempotent), timeout_ms: None }),
+        options: Some(wire::Options {
+            retry_statuses: request.retry_statuses.map(<[u16]>::to_vec),
+            idempotent: Some(request.idempotent),
+            timeout_ms,
+        }),
     }
 }
 
@@ -98,9 +114,18 @@ fn request_of(request: types::Request) -> Request {
     }
     let secrets: BTreeMap<String, provider::Secret> =
         request.secrets.into_iter().map(|(key, value)| (key, Zeroizing::new(value))).collect();
+    let token = |token: types::ServiceAccountToken| provider::ServiceAccountToken {
+        audience: token.audience,
+        token: Zeroizing::new(token.token),
+        expires: token.expires,
+    };
+    let types::Pod { name, namespace, service_account, .. } = request.pod;
     Request {
         parameters: request.parameters.into_iter().collect(),
         secrets,
+        pod: provider::Pod { name, namespace, service_account },
+        tokens: request.tokens.into_iter().map(token).collect(),
+        config: request.config.into_iter().collect(),
         session: request.session.map(Zeroizing::new),
         now: request.now,
         entropy,

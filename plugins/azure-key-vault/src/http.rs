@@ -15,6 +15,13 @@ pub(crate) const LONGEST_ERROR: usize = 800;
 pub trait Http {
     /// Sends all requests at once and waits for all. The answers come in the order of the requests, one each.
     fn send(&self, requests: Vec<Request>) -> Vec<Result<Response, Error>>;
+
+    /// As [`Http::send`], with a limit on the time that one attempt may take, for callers that can ask somebody else.
+    /// Who knows no such limit may ignore it.
+    fn send_impatiently(&self, requests: Vec<Request>, attempt_ms: u32) -> Vec<Result<Response, Error>> {
+        let _ = attempt_ms;
+        self.send(requests)
+    }
 }
 
 /// One HTTP request. Its `Debug` output leaves out headers and body, which hold credentials.
@@ -30,6 +37,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Whether the request may be sent twice without harm, so that it may be retried like `GET`.
     pub idempotent: bool,
+    /// The statuses to retry instead of the usual ones.
+    pub retry_statuses: Option<&'static [u16]>,
 }
 
 impl fmt::Debug for Request {
@@ -123,6 +132,7 @@ mod tests {
             headers: vec![("authorization", "Bearer hidden".into())],
             body: b"hidden".to_vec(),
             idempotent: false,
+            retry_statuses: None,
         };
         let response = Response { status: 200, headers: vec![("x".into(), "hidden".into())], body: b"hidden".to_vec() };
         assert!(!format!("{request:?} {response:?}").contains("hidden"));

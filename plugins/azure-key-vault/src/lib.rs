@@ -42,7 +42,9 @@ mod yaml;
 pub use check::check;
 pub use failure::{Failure, FailureKind};
 pub use mount::mount;
-pub use provider::{Checked, File, ObjectVersion, Outcome, Parameters, Request, Scope, Secret, Session};
+pub use provider::{
+    Checked, File, ObjectVersion, Outcome, Parameters, Pod, Request, Scope, Secret, ServiceAccountToken, Session,
+};
 
 /// How this provider introduces itself to Entra and to vaults.
 const USER_AGENT: &str = concat!("csi-secrets-store/", env!("CARGO_PKG_VERSION"), " coffer-azure-key-vault");

@@ -1,24 +1,25 @@
-//! One mount: sign in unless a token was kept, ask for every object at once, turn the answers into files.
+//! One mount: sign in unless a token was kept, gather every object from the vault, turn the answers into files.
 //!
-//! At most four calls of [`Http::send`]: token, objects, and, when the vault rejects the token, both once more for the
-//! objects that it rejected. All objects or none; every object that failed is in the failure. `guest` and native
-//! callers come in here.
+//! `conversation` holds the token and `gather` knows what to ask for; here answers become files. All objects or none;
+//! every object that failed is in the failure. Where the class names a second vault, it is asked for everything once
+//! the first is unavailable for anything, so that no volume mixes the two. `guest` and native callers come in here.
+
+mod conversation;
+mod gather;
 
 use std::collections::HashMap;
 
-use zeroize::Zeroizing;
-
 use crate::content;
-use crate::failure::{Failure, FailureKind, ObjectFailure, tidy};
-use crate::http::{Error, Http, Response};
-use crate::identity::Credentials;
+use crate::failure::{Failure, FailureKind, ObjectFailure};
+use crate::http::Http;
 use crate::objects::Object;
-use crate::parameters::{Judged, Settings, judge};
+use crate::parameters::{Judged, Settings, judge_request};
 use crate::provider::{File, ObjectVersion, Outcome, Request};
-use crate::token::Token;
+use crate::vault::Vault;
 use crate::vault::answer::{Answer, Attributes};
-use crate::vault::challenge::{self, Verdict};
-use crate::vault::refusal::{self, Asked, Explained};
+use crate::vault::refusal::Explained;
+use conversation::Conversation;
+use gather::{Gathered, Piece, describe, gather};
 
 /// Fetches everything that the parameters ask for.
 ///
@@ -29,142 +30,52 @@ use crate::vault::refusal::{self, Asked, Explained};
 /// # Errors
 /// Every mistake of the parameters or every object that failed, in one [`Failure`].
 pub fn mount(request: &Request, http: &impl Http) -> Result<Outcome, Failure> {
-    let Judged { settings, mistakes, remarks } = judge(&request.parameters);
+    let Judged { settings, mistakes, remarks, .. } = judge_request(request);
     let settings = settings.ok_or_else(|| Failure::of_mistakes(&mistakes))?;
     let credentials = settings.identity.credentials(request)?;
-    let reads = Reads::new(&settings.objects);
-    let visit = Visit { http, settings: &settings, credentials: &credentials, request, reads };
-    let (token, answers) = visit.fetch()?;
-    let session = token.keep(&visit.owner(), request.now);
-    let mut outcome = visit.collect(answers)?;
-    outcome.session = session;
+    let mut conversation = Conversation::open(http, &settings, &credentials, request)?;
+    let gathered = gather(&mut conversation, &settings.vault, &settings.objects)?;
+    let mut outcome = match (&settings.failover, gathered.outage()) {
+        (Some(failover), Some(cause)) => {
+            let instead = gather(&mut conversation, failover, &settings.objects)?;
+            let remark = format!("{cause}; everything comes from {} instead", failover.host());
+            let harvested = Harvest::of(&instead, failover, &settings, request).map(|mut outcome| {
+                outcome.remarks.insert(0, remark);
+                outcome
+            });
+            harvested.map_err(|other| match Harvest::of(&gathered, &settings.vault, &settings, request) {
+                Err(failure) => failure.beside(&other),
+                Ok(_) => other,
+            })?
+        }
+        _ => Harvest::of(&gathered, &settings.vault, &settings, request)?,
+    };
+    outcome.session = conversation.keep();
     outcome.remarks.splice(0..0, remarks);
     Ok(outcome)
 }
 
-/// What one mount works with.
-struct Visit<'v, H> {
-    http: &'v H,
-    settings: &'v Settings,
-    credentials: &'v Credentials,
-    request: &'v Request,
-    reads: Reads<'v>,
+/// Files, as they come in, and what failed.
+struct Harvest<'h> {
+    vault: &'h Vault,
+    settings: &'h Settings,
+    request: &'h Request,
+    outcome: Outcome,
+    failed: Vec<ObjectFailure>,
 }
 
-/// What to ask the vault for: each object once, whatever the number of files it becomes.
-struct Reads<'v> {
-    objects: Vec<&'v Object>,
-    /// For each object of the class the position in `objects`.
-    positions: Vec<usize>,
-}
-
-/// The answers to [`Reads::objects`], in their order.
-type Answers = Vec<Result<Response, Explained>>;
-
-impl<'v> Reads<'v> {
-    fn new(wanted: &'v [Object]) -> Self {
-        let mut reads = Self { objects: Vec::new(), positions: Vec::new() };
-        let mut known = HashMap::new();
-        for object in wanted {
-            let next = reads.objects.len();
-            let key = (object.kind.collection(), object.name.as_str(), object.version.as_str());
-            let position = *known.entry(key).or_insert(next);
-            if position == next {
-                reads.objects.push(object);
-            }
-            reads.positions.push(position);
-        }
-        reads
-    }
-}
-
-impl<H: Http> Visit<'_, H> {
-    /// The answers, and the token that brought them.
-    fn fetch(&self) -> Result<(Token, Answers), Failure> {
-        let kept = self.request.session.as_ref();
-        let kept = kept.and_then(|session| Token::restore(session, &self.owner(), self.request.now));
-        let is_kept = kept.is_some();
-        let token = kept.map_or_else(|| self.sign_in(0), Ok)?;
-        let mut answers = self.send(&self.reads.objects, &token);
-        let rejected = self.rejected(&mut answers, is_kept);
-        if rejected.is_empty() {
-            return Ok((token, answers));
-        }
-        let token = self.sign_in(1)?;
-        let again: Vec<&Object> = rejected.iter().filter_map(|i| self.reads.objects.get(*i).copied()).collect();
-        for (index, answer) in rejected.into_iter().zip(self.send(&again, &token)) {
-            if let Some(place) = answers.get_mut(index) {
-                *place = answer;
-            }
-        }
-        Ok((token, answers))
-    }
-
-    fn sign_in(&self, attempt: u8) -> Result<Token, Failure> {
-        let id = self.request_id(attempt);
-        self.credentials.sign_in(self.http, self.settings, self.request.now, &id)
-    }
-
-    fn send(&self, objects: &[&Object], token: &Token) -> Answers {
-        let vault = &self.settings.vault;
-        let id = self.request_id(2);
-        let requests = objects.iter().map(|object| vault.read(object, token, &id)).collect();
-        let mut answers = self.http.send(requests).into_iter();
-        let mut next = || answers.next().unwrap_or_else(|| Err(Error::Protocol("no answer".into())));
-        objects.iter().map(|_| next().map_err(|error| refusal::explain_error(&error, vault.host()))).collect()
-    }
-
-    /// The positions of those answers that a new token may turn into content. An answer whose challenge is not to be
-    /// believed becomes a failure.
-    fn rejected(&self, answers: &mut Answers, is_kept: bool) -> Vec<usize> {
-        let domain = self.settings.cloud.vault_domain;
-        let mut rejected = Vec::new();
-        for (index, answer) in answers.iter_mut().enumerate() {
-            let Ok(response) = answer else { continue };
-            if response.status != 401 {
-                continue;
-            }
-            match challenge::judge(response, domain) {
-                Verdict::Expected => rejected.push(index),
-                // A kept token may have been revoked; one that was made a moment ago was not.
-                Verdict::Unclear if is_kept => rejected.push(index),
-                Verdict::Unclear => {}
-                Verdict::Foreign(resource) => *answer = Err(self.refuse_foreign(&resource)),
-            }
-        }
-        rejected
-    }
-
-    fn refuse_foreign(&self, resource: &str) -> Explained {
-        let host = self.settings.vault.host();
-        let own = self.settings.cloud.vault_resource();
-        let cause = format!(
-            "{host} asks for a token for `{resource}`, which is not the resource {own} of its cloud; none is sent: check \
-             cloudName, and who answers for the vault"
-        );
-        (FailureKind::Unauthenticated, cause)
-    }
-
-    /// Every file, or every failure.
-    fn collect(&self, answers: Answers) -> Result<Outcome, Failure> {
-        let mut failed = Vec::new();
-        let mut bodies = Vec::new();
-        for (object, answer) in self.reads.objects.iter().zip(answers) {
-            match answer.and_then(|response| self.accept(object, response)) {
-                Ok(body) => bodies.push(Some(body)),
-                Err((kind, cause)) => {
-                    failed.push(ObjectFailure { object: describe(object), kind, cause });
-                    bodies.push(None);
-                }
-            }
-        }
-        let mut outcome = Outcome { files: Vec::new(), objects: Vec::new(), session: None, remarks: Vec::new() };
-        for (object, position) in self.settings.objects.iter().zip(&self.reads.positions) {
-            let Some(Some(body)) = bodies.get(*position) else { continue };
-            if let Err((kind, cause)) = self.add(&mut outcome, object, body) {
-                failed.push(ObjectFailure { object: describe(object), kind, cause });
-            }
-        }
+impl<'h> Harvest<'h> {
+    /// Everything that was gathered from a vault, or every failure.
+    fn of(
+        gathered: &Gathered<'_>,
+        vault: &'h Vault,
+        settings: &'h Settings,
+        request: &'h Request,
+    ) -> Result<Outcome, Failure> {
+        let outcome = Outcome { files: Vec::new(), objects: Vec::new(), session: None, remarks: Vec::new() };
+        let mut harvest = Self { vault, settings, request, outcome, failed: Vec::new() };
+        harvest.bring_in(gathered);
+        let Self { mut outcome, failed, .. } = harvest;
         if !failed.is_empty() {
             return Err(Failure::of_objects(failed));
         }
@@ -173,62 +84,89 @@ impl<H: Http> Visit<'_, H> {
         Ok(outcome)
     }
 
-    /// The body of a 200.
-    fn accept(&self, object: &Object, response: Response) -> Result<Zeroizing<Vec<u8>>, Explained> {
-        if response.status == 200 {
-            return Ok(Zeroizing::new(response.body));
+    fn bring_in(&mut self, gathered: &Gathered<'_>) {
+        for (object, pieces) in &gathered.objects {
+            match pieces {
+                Ok(pieces) => {
+                    for piece in pieces {
+                        let added = gathered.body(piece).and_then(|body| self.add(object, piece, body));
+                        let shown = describe(&id_of(object, piece), &piece.version);
+                        added.unwrap_or_else(|explained| self.give_up(object, shown, explained));
+                    }
+                }
+                Err(explained) => self.give_up(object, describe(&object.id(), ""), explained.clone()),
+            }
         }
-        let principal = self.credentials.describe();
-        Err(refusal::explain(&response, &Asked { object, vault: self.settings.vault.host(), principal: &principal }))
     }
 
-    fn add(&self, outcome: &mut Outcome, object: &Object, body: &[u8]) -> Result<(), Explained> {
+    fn give_up(&mut self, object: &Object, shown: String, (kind, cause): Explained) {
+        if object.optional && kind == FailureKind::NotFound {
+            let host = self.vault.host();
+            return self.remark(format!("{shown} is not in {host}; it is optional, so its file is left out"));
+        }
+        let failed = ObjectFailure { object: shown, kind, cause };
+        // Two files of one object fail for one cause.
+        if !self.failed.contains(&failed) {
+            self.failed.push(failed);
+        }
+    }
+
+    fn add(&mut self, object: &Object, piece: &Piece, body: &[u8]) -> Result<(), Explained> {
         let answer = Answer::read(object.kind, body).map_err(|error| (FailureKind::Internal, error.to_string()))?;
-        outcome.remarks.extend(self.remark_lifetime(object, answer.attributes));
-        let contents = content::render(answer.content, object).map_err(|error| (error.kind(), error.to_string()))?;
-        outcome.files.push(File { path: object.path.clone(), mode: object.mode, contents });
-        outcome.objects.push(ObjectVersion { id: object.id(), version: answer.version });
+        let id = id_of(object, piece);
+        let shown = describe(&id, &piece.version);
+        if let Some(remark) = self.judge_lifetime(answer.attributes) {
+            self.remark(format!("{shown} {remark}, and is mounted all the same"));
+        }
+        let rendered = content::render(answer.content, object, self.settings.content);
+        let rendered = rendered.map_err(|error| (error.kind(), error.to_string()))?;
+        if let Some(remark) = rendered.remark {
+            self.remark(format!("{shown}: {remark}"));
+        }
+        let numbered = |text: &str| piece.index.map_or_else(|| text.to_owned(), |index| format!("{text}/{index}"));
+        for (suffix, contents) in rendered.files {
+            let path = format!("{}{suffix}", numbered(&path_of(object, piece)));
+            self.outcome.files.push(File { path, mode: object.mode, contents });
+        }
+        for (part, contents) in object.parts.iter().zip(rendered.parts) {
+            let mode = part.mode.or(object.mode);
+            self.outcome.files.push(File { path: numbered(&part.path), mode, contents });
+        }
+        self.outcome.objects.push(ObjectVersion { id: numbered(&id), version: answer.version });
         Ok(())
     }
 
+    fn remark(&mut self, remark: String) {
+        if !self.outcome.remarks.contains(&remark) {
+            self.outcome.remarks.push(remark);
+        }
+    }
+
     /// A vault hands out what has expired or is not valid yet; its user should know.
-    fn remark_lifetime(&self, object: &Object, attributes: Attributes) -> Option<String> {
+    fn judge_lifetime(&self, attributes: Attributes) -> Option<&'static str> {
         let now = i64::try_from(self.request.now).unwrap_or(i64::MAX);
         if attributes.exp.is_some_and(|end| end <= now) {
-            Some(format!("{} has expired, and is mounted all the same", describe(object)))
+            Some("has expired")
         } else if attributes.nbf.is_some_and(|start| start > now) {
-            Some(format!("{} is not valid yet, and is mounted all the same", describe(object)))
+            Some("is not valid yet")
         } else {
             None
         }
     }
-
-    /// Whose token it is: everything that decides who the vault sees. One line, because the client id is made one.
-    fn owner(&self) -> String {
-        let client_id = self.credentials.client_id();
-        format!("{} {}", self.settings.session_key(), client_id.escape_default())
-    }
-
-    /// An id by which logs of both sides can be compared, another one for each `part`: UUID version 4 (RFC 9562).
-    fn request_id(&self, part: u8) -> String {
-        let mut bytes = [0; 16];
-        for (place, byte) in bytes.iter_mut().zip(self.request.entropy) {
-            *place = byte;
-        }
-        let [first, .., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
-        *first = first.wrapping_add(part);
-        *version = *version & 0x0f | 0x40;
-        *variant = *variant & 0x3f | 0x80;
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let part = |range| hex.get(range).unwrap_or_default();
-        [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
-    }
 }
 
-/// The object as messages call it.
-fn describe(object: &Object) -> String {
-    let id = object.id();
-    tidy(&if object.version.is_empty() { id } else { format!("{id}/{}", object.version) }, 127)
+/// `<objectType>/<name>`, also where a pattern chose the name.
+fn id_of(object: &Object, piece: &Piece) -> String {
+    format!("{}/{}", object.kind.name(), piece.name)
+}
+
+/// The file, or the folder of several versions.
+fn path_of(object: &Object, piece: &Piece) -> String {
+    match (&object.selection, object.path.as_str()) {
+        (None, path) => path.to_owned(),
+        (Some(_), "") => piece.name.clone(),
+        (Some(_), folder) => format!("{folder}/{}", piece.name),
+    }
 }
 
 /// Drops every item whose key comes again later: the driver keeps the last one as well.

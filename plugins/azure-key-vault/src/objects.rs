@@ -8,10 +8,11 @@
 mod fields;
 mod object;
 mod path;
+mod selection;
 
 use std::collections::HashMap;
 
-pub(crate) use object::{Encoding, Format, Kind, Object};
+pub(crate) use object::{Encoding, Format, Kind, Object, Part};
 
 use crate::spelling;
 use crate::yaml::{Document, Node, Value};
@@ -104,17 +105,21 @@ fn elements(document: &Document) -> Result<Vec<Node<'_>>, String> {
 
 /// A file cannot be a folder as well. Equal paths are no mistake: the last one wins, as in the reference.
 fn find_folders(objects: &[Object]) -> Vec<String> {
-    let files: HashMap<&str, &Object> = objects.iter().map(|object| (object.path.as_str(), object)).collect();
+    let single = objects.iter().filter(|object| !object.is_folder());
+    let files: HashMap<&str, &Object> =
+        single.flat_map(|object| object.paths().map(move |path| (path, object))).collect();
     let mut mistakes = Vec::new();
     for object in objects {
-        let folders = object.path.match_indices('/').filter_map(|(end, _)| object.path.get(..end));
-        for other in folders.filter_map(|folder| files.get(folder)) {
-            mistakes.push(format!(
-                "{} is to become the file `{}`, but {} needs a folder of that name: change an objectAlias",
-                other.id(),
-                other.path,
-                object.id()
-            ));
+        for path in object.paths() {
+            let folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+            let folders = folders.chain(object.is_folder().then_some(path));
+            for (folder, other) in folders.filter_map(|folder| Some((folder, files.get(folder)?))) {
+                mistakes.push(format!(
+                    "{} is to become the file `{folder}`, but {} needs a folder of that name: change an objectAlias",
+                    other.id(),
+                    object.id()
+                ));
+            }
         }
     }
     mistakes
@@ -220,6 +225,17 @@ mod tests {
         assert_eq!(
             mistakes(&text),
             ["secret/a is to become the file `a`, but key/b needs a folder of that name: change an objectAlias"]
+        );
+    }
+
+    #[test]
+    fn several_versions_are_a_folder_and_no_file() {
+        let history = "objectName: a\nobjectType: secret\nobjectVersionHistory: 2";
+        let other = |alias: &str| format!("  - |\n    objectName: b\n    objectType: key\n    objectAlias: {alias}\n");
+        assert!(parse(&format!("{}{}", element(history), other("a/b"))).mistakes.is_empty());
+        assert_eq!(
+            mistakes(&format!("{}{}", element(history), other("a"))),
+            ["key/b is to become the file `a`, but secret/a needs a folder of that name: change an objectAlias"]
         );
     }
 

@@ -4,16 +4,19 @@
 //! network is found here and reported with the others; unknown keys have no effect, and one that looks like a misspelt
 //! parameter is remarked. `check` and `mount` are the callers.
 
-use crate::cloud::Cloud;
+use std::collections::BTreeMap;
+
+use crate::cloud::{self, Cloud};
+use crate::content;
 use crate::failure::tidy;
 use crate::identity::Identity;
 use crate::objects::{self, Object};
-use crate::provider::Parameters;
+use crate::provider::{Parameters, Request, Scope};
 use crate::spelling;
 use crate::vault::Vault;
 
-/// Every parameter that the reference has. Those of `csi.storage.k8s.io/` come from the driver.
-const KNOWN: [&str; 11] = [
+/// Every parameter that the reference has, two of them as flags of its process, and in the end our own. Those of `csi.storage.k8s.io/` come from the driver.
+const KNOWN: [&str; 14] = [
     "keyvaultName",
     "tenantID",
     "tenantId",
@@ -25,6 +28,9 @@ const KNOWN: [&str; 11] = [
     "clientID",
     "useAzureTokenProxy",
     "objects",
+    "constructPEMChain",
+    "writeCertAndKeyInSeparateFiles",
+    "failoverKeyvaultName",
 ];
 
 /// Those without which nothing works; of the two spellings of the tenant one will do.
@@ -34,26 +40,41 @@ const REQUIRED: [&str; 4] = ["keyvaultName", "tenantID", "tenantId", "objects"];
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// Where sign-in and vaults are.
-    pub(crate) cloud: &'static Cloud,
+    pub(crate) cloud: Cloud,
     /// Who vouches for the identity.
     pub(crate) tenant: Tenant,
     /// How to sign in.
     pub(crate) identity: Identity,
     /// Which vault to ask.
     pub(crate) vault: Vault,
+    /// Which vault to ask where that one is unavailable.
+    pub(crate) failover: Option<Vault>,
     /// What to fetch; at least one.
     pub(crate) objects: Vec<Object>,
+    /// What becomes of certificates with private keys.
+    pub(crate) content: content::Options,
 }
 
 /// What came of the parameters.
 #[derive(Debug)]
 pub(crate) struct Judged {
-    /// What the class asks for; none after a mistake.
+    /// What the class asks for; none after a mistake, or while the file of a custom cloud is not there to be read.
     pub(crate) settings: Option<Settings>,
+    /// Who asks, as far as the parameters say; none after a mistake in what decides it.
+    pub(crate) asker: Option<Asker>,
     /// Every mistake.
     pub(crate) mistakes: Vec<String>,
     /// What has no effect and looks like a mistake.
     pub(crate) remarks: Vec<String>,
+}
+
+/// Who asks, as far as the parameters decide it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// Whom the vault will see.
+    pub(crate) scope: Scope,
+    /// Everything that decides who the vault sees, apart from the credentials themselves.
+    pub(crate) session_key: String,
 }
 
 /// An Entra tenant: letters, digits, dots and dashes.
@@ -66,36 +87,79 @@ pub(crate) struct Reader<'p> {
     mistakes: Vec<String>,
 }
 
-/// Reads and judges all parameters.
+/// Judges all parameters, without what only a mount has.
 pub(crate) fn judge(parameters: &Parameters) -> Judged {
+    judge_with(parameters, None)
+}
+
+/// Judges the parameters of a request, the granted files that they name included.
+pub(crate) fn judge_request(request: &Request) -> Judged {
+    judge_with(&request.parameters, Some(&request.config))
+}
+
+fn judge_with(parameters: &Parameters, config: Option<&BTreeMap<String, Vec<u8>>>) -> Judged {
     let mut reader = Reader { parameters, mistakes: Vec::new() };
     let identity = Identity::choose(&mut reader);
-    let cloud = Cloud::named(reader.text("cloudName"));
-    let cloud = reader.note(cloud);
+    let choice = cloud::Choice::read(&mut reader);
+    let resolved = choice.as_ref().zip(config).map(|(choice, config)| choice.resolve(config));
+    let cloud = resolved.and_then(|cloud| reader.note(cloud));
     let name = reader.required("keyvaultName");
     // Where the cloud is unknown, any will do to judge the name.
-    let vault = name.map(|name| Vault::new(name, cloud.map_or("vault", |cloud| cloud.vault_domain)));
-    let vault = vault.and_then(|vault| reader.note(vault));
-    let tenant = Tenant::read(&mut reader);
+    let domain = cloud.as_ref().map_or("vault", |cloud| &cloud.vault_domain);
+    let vault = name.and_then(|name| reader.note(Vault::new("keyvaultName", name, domain)));
+    let failover = read_failover(&mut reader, domain);
+    let tenant = Tenant::read(&mut reader, identity.as_ref().is_none_or(Identity::asks_tenant));
+    if let (Some(identity), Some(choice), Some(tenant)) = (&identity, &choice, &tenant) {
+        identity.contradict(choice, tenant, &mut reader);
+    }
     let objects = reader.required("objects").map(objects::parse).unwrap_or_default();
+    let content = read_content(&mut reader);
     let mut remarks = remark_unknown(parameters);
-    remarks.extend(identity.and_then(|identity| identity.remark(&reader)));
+    remarks.extend(identity.iter().flat_map(|identity| identity.remarks(&reader)));
+    remarks.extend(choice.as_ref().and_then(|choice| choice.remark(&reader)));
     remarks.extend(objects.remarks);
     let mut mistakes = reader.mistakes;
     mistakes.extend(objects.mistakes);
-    let settings = match (identity, cloud, vault, tenant) {
-        (Some(identity), Some(cloud), Some(vault), Some(tenant)) if mistakes.is_empty() => {
-            Some(Settings { cloud, tenant, identity, vault, objects: objects.list })
+    let asker = match (&identity, &choice, &tenant) {
+        (Some(identity), Some(choice), Some(tenant)) => {
+            Some(Asker { scope: identity.scope(), session_key: session_key(identity, &choice.key(), tenant) })
         }
         _ => None,
     };
-    Judged { settings, mistakes, remarks }
+    let settings = match (identity, cloud, vault, tenant, content) {
+        (Some(identity), Some(cloud), Some(vault), Some(tenant), Some(content)) if mistakes.is_empty() => {
+            Some(Settings { cloud, tenant, identity, vault, failover, objects: objects.list, content })
+        }
+        _ => None,
+    };
+    Judged { settings, asker, mistakes, remarks }
+}
+
+/// One line. What may hold anything stands last and in quotes, so no two callers have the same.
+fn session_key(identity: &Identity, cloud: &str, tenant: &Tenant) -> String {
+    let key = format!("{} {cloud} {}", identity.name(), tenant.as_str().to_ascii_lowercase().escape_default());
+    identity.client_id().map_or_else(|| key.clone(), |id| format!("{key} {id:?}"))
+}
+
+/// The vault of `failoverKeyvaultName`, if the class names one.
+fn read_failover(reader: &mut Reader<'_>, domain: &str) -> Option<Vault> {
+    let name = Some(reader.text("failoverKeyvaultName")).filter(|name| !name.is_empty())?;
+    if name.eq_ignore_ascii_case(reader.text("keyvaultName")) {
+        reader.mistake("failoverKeyvaultName must be another vault than keyvaultName".into());
+    }
+    reader.note(Vault::new("failoverKeyvaultName", name, domain))
+}
+
+fn read_content(reader: &mut Reader<'_>) -> Option<content::Options> {
+    let ordered = reader.flag_or("constructPEMChain", true);
+    let separate = reader.flag_or("writeCertAndKeyInSeparateFiles", false);
+    Some(content::Options { ordered: ordered?, separate: separate? })
 }
 
 impl Settings {
     /// Everything that decides who the vault sees, apart from the credentials themselves.
     pub(crate) fn session_key(&self) -> String {
-        format!("{} {} {}", self.identity.name(), self.cloud.name, self.tenant.as_str().to_ascii_lowercase())
+        session_key(&self.identity, &self.cloud.key(), &self.tenant)
     }
 }
 
@@ -104,19 +168,22 @@ impl Tenant {
         &self.0
     }
 
-    /// `tenantID`, or the older spelling `tenantId` where that is empty.
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    /// Whether AD FS stands in for Entra.
+    pub(crate) fn is_adfs(&self) -> bool {
+        self.0.eq_ignore_ascii_case("adfs")
+    }
+
+    /// `tenantID`, or the older spelling `tenantId` where that is empty. Where nobody is `asked` for it, it may be
+    /// anything, as in the reference.
+    fn read(reader: &mut Reader<'_>, asked: bool) -> Option<Self> {
         let tenant = match reader.text("tenantID") {
             "" => reader.text("tenantId"),
             tenant => tenant,
         };
         if tenant.is_empty() {
-            reader.missing("tenantID");
+            reader.missing("tenantID", "tenantID or tenantId", "");
             None
-        } else if tenant.eq_ignore_ascii_case("adfs") {
-            reader.mistake("tenantID `adfs` asks for AD FS, which this version of the provider does not have".into());
-            None
-        } else if is_tenant(tenant) {
+        } else if !asked || is_tenant(tenant) {
             Some(Self(tenant.to_owned()))
         } else {
             let shown = tidy(tenant, 60);
@@ -134,15 +201,17 @@ impl<'p> Reader<'p> {
 
     /// A boolean in the spellings of Go; false where there is none.
     pub(crate) fn flag(&mut self, key: &str) -> Option<bool> {
-        match self.text(key) {
-            "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-            "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-            other => {
-                let shown = tidy(other, 40);
-                self.mistake(format!("{key} `{shown}` must be true or false"));
-                None
-            }
+        self.flag_or(key, false)
+    }
+
+    /// As [`Self::flag`], with another value where there is none.
+    pub(crate) fn flag_or(&mut self, key: &str, absent: bool) -> Option<bool> {
+        let text = self.text(key);
+        let flag = if text.is_empty() { Some(absent) } else { spelling::boolean(text) };
+        if flag.is_none() {
+            self.mistake(format!("failed to parse {key} flag: `{}` must be true or false", tidy(text, 40)));
         }
+        flag
     }
 
     /// Adds a mistake.
@@ -153,19 +222,23 @@ impl<'p> Reader<'p> {
     fn required(&mut self, key: &str) -> Option<&'p str> {
         let value = self.text(key);
         if value.is_empty() {
-            self.missing(key);
+            self.missing(key, key, "");
             return None;
         }
         Some(value)
     }
 
-    fn missing(&mut self, key: &str) {
+    /// Adds the mistake that `key` is missing, under the name `shown` and with what else there is to say.
+    pub(crate) fn missing(&mut self, key: &str, shown: &str, tail: &str) {
         let unknown = self.parameters.keys().map(String::as_str).filter(|key| !KNOWN.contains(key));
         let advice = spelling::advice(spelling::misspelt(key, unknown), key);
-        self.mistakes.push(format!("the parameter {key} is missing{advice}"));
+        // Both verbs are those of the reference, for people who search for them.
+        let verb = if key == "objects" { "set" } else { "provided" };
+        self.mistakes.push(format!("{shown} is not {verb}{advice}{tail}"));
     }
 
-    fn note<T>(&mut self, judged: Result<T, impl std::fmt::Display>) -> Option<T> {
+    /// The value, or its mistake among the others.
+    pub(crate) fn note<T>(&mut self, judged: Result<T, impl std::fmt::Display>) -> Option<T> {
         judged.map_err(|mistake| self.mistakes.push(mistake.to_string())).ok()
     }
 }
@@ -212,7 +285,7 @@ mod tests {
                 parameters.insert((*key).to_owned(), (*value).to_owned());
             }
         }
-        judge(&parameters)
+        judge_request(&Request { parameters, ..Request::default() })
     }
 
     fn parse(changes: &[(&str, &str)]) -> Settings {
@@ -240,10 +313,10 @@ mod tests {
             assert!(judged(&[("usePodIdentity", text)]).settings.is_some(), "{text}");
         }
         for text in ["1", "t", "T", "TRUE", "true", "True"] {
-            assert!(mistake(&[("usePodIdentity", text)]).contains("pod identity"), "{text}");
+            assert_eq!(parse(&[("usePodIdentity", text)]).identity, Identity::Pod, "{text}");
         }
         for key in ["usePodIdentity", "useVMManagedIdentity", "useAzureTokenProxy"] {
-            assert_eq!(mistake(&[(key, "yes")]), format!("{key} `yes` must be true or false"));
+            assert_eq!(mistake(&[(key, "yes")]), format!("failed to parse {key} flag: `yes` must be true or false"));
         }
     }
 
@@ -251,7 +324,7 @@ mod tests {
     fn the_newer_spelling_of_the_tenant_wins_unless_it_is_empty() {
         assert_eq!(parse(&[("tenantID", "a"), ("tenantId", "b")]).tenant.as_str(), "a");
         assert_eq!(parse(&[("tenantID", " "), ("tenantId", "b")]).tenant.as_str(), "b");
-        assert_eq!(mistake(&[("tenantID", "-")]), "the parameter tenantID is missing");
+        assert_eq!(mistake(&[("tenantID", "-")]), "tenantID or tenantId is not provided");
     }
 
     #[test]
@@ -259,22 +332,23 @@ mod tests {
         for text in ["a/b", "a b", "..", "a%2f", "ä"] {
             assert!(mistake(&[("tenantID", text)]).contains("is not a tenant"), "{text}");
         }
-        assert!(mistake(&[("tenantID", "ADFS")]).contains("AD FS"));
+        // Nobody is asked for the tenant of a managed identity.
+        assert!(judged(&[("tenantID", "a/b"), ("useVMManagedIdentity", "true")]).settings.is_some());
     }
 
     #[test]
     fn a_missing_parameter_names_what_it_was_misspelt_as() {
         assert_eq!(
             mistake(&[("keyvaultName", "-"), ("keyVaultName", "kv1")]),
-            "the parameter keyvaultName is missing (there is `keyVaultName`: did you mean `keyvaultName`?)"
+            "keyvaultName is not provided (there is `keyVaultName`: did you mean `keyvaultName`?)"
         );
         assert_eq!(
             mistake(&[("objects", "-"), ("object", "x")]),
-            "the parameter objects is missing (there is `object`: did you mean `objects`?)"
+            "objects is not set (there is `object`: did you mean `objects`?)"
         );
         assert_eq!(
             mistake(&[("tenantID", "-"), ("tenantid", "x")]),
-            "the parameter tenantID is missing (there is `tenantid`: did you mean `tenantID`?)"
+            "tenantID or tenantId is not provided (there is `tenantid`: did you mean `tenantID`?)"
         );
     }
 
@@ -316,8 +390,34 @@ mod tests {
     }
 
     #[test]
+    fn the_vault_to_fall_back_to_is_another_one() {
+        assert_eq!(parse(&[]).failover, None);
+        let settings = parse(&[("failoverKeyvaultName", "kv2"), ("cloudName", "AzureChinaCloud")]);
+        assert_eq!(settings.failover.unwrap().host(), "kv2.vault.azure.cn");
+        assert!(mistake(&[("failoverKeyvaultName", "KV1")]).contains("must be another vault"));
+        assert!(
+            mistake(&[("failoverKeyvaultName", "kv2.x")]).starts_with("failoverKeyvaultName `kv2.x` must be the name")
+        );
+    }
+
+    #[test]
+    fn what_becomes_of_certificates_is_a_pair_of_booleans() {
+        let content = |changes: &[(&str, &str)]| {
+            let content = parse(changes).content;
+            (content.ordered, content.separate)
+        };
+        assert_eq!(content(&[]), (true, false));
+        assert_eq!(
+            content(&[("constructPEMChain", " False "), ("writeCertAndKeyInSeparateFiles", "T")]),
+            (false, true)
+        );
+        let wrong = mistake(&[("constructPEMChain", "no")]);
+        assert_eq!(wrong, "failed to parse constructPEMChain flag: `no` must be true or false");
+    }
+
+    #[test]
     fn an_unknown_cloud_is_a_mistake() {
-        assert!(mistake(&[("cloudName", "AzureChina")]).contains("cloudName `AzureChina` is not a cloud"));
+        assert!(mistake(&[("cloudName", "AzureChina")]).starts_with("cloudName AzureChina is not valid"));
     }
 
     #[test]
@@ -327,7 +427,7 @@ mod tests {
 
     #[test]
     fn all_mistakes_and_remarks_come_at_once() {
-        let Judged { settings, mistakes, remarks } = judged(&[
+        let Judged { settings, mistakes, remarks, .. } = judged(&[
             ("usePodIdentity", "no"),
             ("keyvaultName", "-"),
             ("tenantID", "-"),
@@ -337,10 +437,10 @@ mod tests {
         ]);
         assert!(settings.is_none());
         let starts = [
-            "usePodIdentity",
+            "failed to parse usePodIdentity",
             "cloudName",
-            "the parameter keyvaultName",
-            "the parameter tenantID",
+            "keyvaultName",
+            "tenantID",
             "objects.array[0] (x): objectType",
         ];
         assert_eq!(mistakes.len(), starts.len(), "{mistakes:?}");

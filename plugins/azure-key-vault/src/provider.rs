@@ -20,6 +20,12 @@ pub struct Request {
     pub parameters: Parameters,
     /// Keys and values of the Secret that `nodePublishSecretRef` names; empty without one.
     pub secrets: BTreeMap<String, Secret>,
+    /// The pod that the volume belongs to.
+    pub pod: Pod,
+    /// Tokens of the pod's service account; empty when the cluster projects none.
+    pub tokens: Vec<ServiceAccountToken>,
+    /// Granted files that the parameters name, by the name that they use.
+    pub config: BTreeMap<String, Vec<u8>>,
     /// What the last call with the same identity and session key returned, unless it expired.
     pub session: Option<Secret>,
     /// The time now, in Unix seconds.
@@ -31,6 +37,37 @@ pub struct Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("parameters", &self.parameters).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// The pod that a volume belongs to, as kubelet named it.
+#[derive(Clone, Debug, Default)]
+pub struct Pod {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `spec.serviceAccountName`.
+    pub service_account: String,
+}
+
+/// A token of the pod's service account for one audience. Its `Debug` output leaves out the token.
+#[derive(Clone)]
+pub struct ServiceAccountToken {
+    /// Whom it is for.
+    pub audience: String,
+    /// The JSON Web Token.
+    pub token: Zeroizing<String>,
+    /// When it ends, in Unix seconds.
+    pub expires: u64,
+}
+
+impl fmt::Debug for ServiceAccountToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAccountToken")
+            .field("audience", &self.audience)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
     }
 }
 

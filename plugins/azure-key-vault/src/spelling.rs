@@ -1,9 +1,18 @@
-//! "Did you mean …?": the known name that is nearest to an unknown one.
+//! "Did you mean …?": the known name that is nearest to an unknown one. And the spellings of a boolean.
 //!
 //! Used for parameters, fields of an object, names of clouds and keys of a Secret. It only ever advises.
 
 /// Spelling mistakes that are still taken for one: two changed, missing, added or swapped characters.
 const FARTHEST: usize = 2;
+
+/// A boolean in the spellings of Go.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        _ => None,
+    }
+}
 
 /// The known name that `name` was probably meant to be: equal but for case, or at most two mistakes away.
 pub(crate) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {

@@ -1,14 +1,15 @@
 //! Entra's token endpoint (OAuth 2.0, RFC 6749 section 4.4): one form out, one token or one refusal in.
 //!
-//! The endpoint follows from cloud and tenant alone, so no discovery goes before it. A refusal is reduced to what
+//! The endpoint follows from cloud and tenant alone, so no discovery goes before it. The tenant `adfs` stands for AD FS,
+//! which custom clouds have in Entra's place: another path, and another way to say what a token is for. A refusal is reduced to what
 //! people need: the AADSTS code, the first sentence, and the id that Microsoft's support asks for.
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
+use super::grant;
 use crate::USER_AGENT;
-use crate::failure::{FailureKind, tidy};
-use crate::http::{Error, Http, LONGEST_ERROR, Request, Response};
+use crate::failure::{Failure, FailureKind, tidy};
+use crate::http::{Error, Http, Request, Response};
 use crate::parameters::Settings;
 use crate::token::Token;
 
@@ -23,7 +24,13 @@ pub(super) struct Refusal {
     pub(super) detail: String,
 }
 
-/// Asks for a token for the vaults of the class's cloud. `form` says who asks; the scope is added here.
+impl Refusal {
+    fn new(kind: FailureKind, detail: String) -> Self {
+        Self { kind, code: None, detail }
+    }
+}
+
+/// Asks for a token for the vaults of the class's cloud. `form` says who asks; what the token is for is added here.
 pub(super) fn get_token(
     http: &impl Http,
     settings: &Settings,
@@ -31,24 +38,68 @@ pub(super) fn get_token(
     now: u64,
     request_id: &str,
 ) -> Result<Token, Refusal> {
-    let host = settings.cloud.entra_host;
+    let host = &settings.cloud.login_host;
+    let service = service(settings);
     let answer = http.send(vec![request(settings, form, request_id)]).into_iter().next();
     match answer.unwrap_or_else(|| Err(Error::Protocol("no answer".into()))) {
-        Ok(response) if matches!(response.status, 200 | 201) => read(response, now),
-        Ok(response) => Err(refuse(&response)),
-        Err(error) => {
-            Err(Refusal { kind: error.kind(), code: None, detail: format!("{host}: {}", tidy_error(&error)) })
+        Ok(response) if matches!(response.status, 200 | 201) => {
+            let not_understood = |what| Refusal::new(FailureKind::Internal, format!("{service}'s {what}"));
+            grant::read(response.body, now).map_err(not_understood)
         }
+        Ok(response) => Err(refuse(&response, service)),
+        Err(error) => Err(Refusal::new(error.kind(), grant::explain_error(host, &error))),
     }
 }
 
+/// Explains a refusal to people: who could not sign in where, what to do, and what was said.
+pub(super) fn explain(refusal: Refusal, settings: &Settings, principal: &str, advice: Option<String>) -> Failure {
+    let kind = match refusal.code {
+        Some(90_002 | 900_023) => FailureKind::InvalidRequest,
+        Some(53_003) => FailureKind::PermissionDenied,
+        _ => refusal.kind,
+    };
+    let shared = || {
+        Some(match refusal.code? {
+            7_000_112 | 7_000_114 => "the application is disabled".to_owned(),
+            90_002 | 900_023 => "there is no such tenant: check tenantID and cloudName".to_owned(),
+            500_011 => "the tenant does not know Key Vault: check cloudName".to_owned(),
+            53_003 => "a conditional access policy forbids it: allow the address of the node".to_owned(),
+            _ => return None,
+        })
+    };
+    let advice = advice.or_else(shared).unwrap_or_default();
+    let separator = if advice.is_empty() || refusal.detail.is_empty() { "" } else { "; " };
+    let tenant = settings.tenant.as_str();
+    let detail = refusal.detail;
+    Failure::new(kind, format!("cannot sign in {principal} to the tenant {tenant}: {advice}{separator}{detail}"))
+}
+
+/// The URL that tokens come from, which is also what an assertion has to be for.
+pub(super) fn endpoint(settings: &Settings) -> String {
+    let host = &settings.cloud.login_host;
+    if settings.tenant.is_adfs() {
+        return format!("https://{host}/adfs/oauth2/token");
+    }
+    format!("https://{host}/{}/oauth2/v2.0/token", settings.tenant.as_str())
+}
+
+fn service(settings: &Settings) -> &'static str {
+    if settings.tenant.is_adfs() { "AD FS" } else { "Entra" }
+}
+
 fn request(settings: &Settings, form: &[(&str, &str)], request_id: &str) -> Request {
-    let scope = format!("{}/.default", settings.cloud.vault_resource());
+    let resource = settings.cloud.vault_resource();
     let mut body = form_urlencoded::Serializer::new(String::new());
-    body.extend_pairs(form).append_pair("scope", &scope);
+    body.extend_pairs(form);
+    if settings.tenant.is_adfs() {
+        // AD FS names what a token is for as OAuth's older drafts did; not every version reads it out of a scope.
+        body.append_pair("resource", &resource);
+    } else {
+        body.append_pair("scope", &format!("{resource}/.default"));
+    }
     Request {
         method: "POST",
-        url: format!("https://{}/{}/oauth2/v2.0/token", settings.cloud.entra_host, settings.tenant.as_str()),
+        url: endpoint(settings),
         headers: vec![
             ("accept", "application/json".into()),
             ("content-type", "application/x-www-form-urlencoded".into()),
@@ -58,45 +109,8 @@ fn request(settings: &Settings, form: &[(&str, &str)], request_id: &str) -> Requ
         body: body.finish().into_bytes(),
         // Entra makes another token and forgets nothing.
         idempotent: true,
+        retry_statuses: None,
     }
-}
-
-#[derive(Deserialize)]
-struct Granted {
-    access_token: Option<String>,
-    expires_in: Option<Seconds>,
-    expires_on: Option<Seconds>,
-}
-
-/// A number, or a text that holds one: both are in use.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Seconds {
-    Number(u64),
-    Text(String),
-}
-
-impl Seconds {
-    fn number(&self) -> Option<u64> {
-        match self {
-            Self::Number(number) => Some(*number),
-            Self::Text(text) => text.trim().parse().ok(),
-        }
-    }
-}
-
-fn read(response: Response, now: u64) -> Result<Token, Refusal> {
-    let not_understood = |detail: &str| Refusal { kind: FailureKind::Internal, code: None, detail: detail.into() };
-    let body = Zeroizing::new(response.body);
-    // The parser's own words could quote the body.
-    let granted: Granted =
-        serde_json::from_slice(&body).map_err(|_| not_understood("Entra's answer is not the JSON of a token"))?;
-    let secret = granted.access_token.map(Zeroizing::new).filter(|token| !token.is_empty());
-    let secret = secret.ok_or_else(|| not_understood("Entra's answer has no access_token"))?;
-    let until = granted.expires_on.and_then(|at| at.number()).map(|at| at.saturating_sub(now));
-    let lifetime = granted.expires_in.and_then(|seconds| seconds.number()).or(until);
-    Token::new(secret, lifetime.unwrap_or_default(), now)
-        .ok_or_else(|| not_understood("Entra's access_token has characters that no token has"))
 }
 
 #[derive(Default, Deserialize)]
@@ -108,7 +122,7 @@ struct Refused {
     trace_id: String,
 }
 
-fn refuse(response: &Response) -> Refusal {
+fn refuse(response: &Response, service: &str) -> Refusal {
     let refused: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
     let code = refused.error_codes.first().copied().or_else(|| code_in(&refused.error_description));
     let kind = match (response.status, refused.error.as_str()) {
@@ -123,7 +137,7 @@ fn refuse(response: &Response) -> Refusal {
     let said = first_sentences(&refused.error_description);
     let said = if said.is_empty() { tidy(&refused.error, 60) } else { said };
     let colon = if said.is_empty() { "" } else { ": " };
-    Refusal { kind, code, detail: format!("Entra answers with status {}{id}{colon}{said}", response.status) }
+    Refusal { kind, code, detail: format!("{service} answers with status {}{id}{colon}{said}", response.status) }
 }
 
 /// What stands before the ids and times that Entra appends to every description.
@@ -138,14 +152,6 @@ fn code_in(description: &str) -> Option<u32> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-fn tidy_error(error: &Error) -> String {
-    let text = tidy(&error.to_string(), LONGEST_ERROR);
-    match error {
-        Error::Denied(_) => format!("{text}; an administrator has to allow it"),
-        _ => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,30 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_read_from_any_of_its_spellings() {
-        for body in [
-            r#"{"access_token":"t","expires_in":3600}"#,
-            r#"{"access_token":"t","expires_in":"3600"}"#,
-            r#"{"access_token":"t","expires_on":"4600"}"#,
-            r#"{"access_token":"t","expires_on":4600}"#,
-        ] {
-            let token = read(response(200, body), 1_000).unwrap();
-            assert_eq!(token.seconds_left(1_000), Some(3_300), "{body}");
-        }
-    }
-
-    #[test]
-    fn an_answer_without_a_token_is_not_understood() {
-        for body in ["", "<html>", "[]", "{}", r#"{"access_token":""}"#, r#"{"access_token":"a\nb"}"#] {
-            assert_eq!(read(response(200, body), 0).err().unwrap().kind, FailureKind::Internal, "{body}");
-        }
-    }
-
-    #[test]
     fn a_refusal_keeps_the_code_the_sentence_and_the_id() {
         let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. Trace ID: t Correlation ID: c","error_codes":[7000215],"trace_id":"t-1"}"#;
         assert_eq!(
-            refuse(&response(401, body)),
+            refuse(&response(401, body), "Entra"),
             Refusal {
                 kind: FailureKind::Unauthenticated,
                 code: Some(7_000_215),
@@ -190,16 +176,19 @@ mod tests {
 
     #[test]
     fn the_code_is_found_in_the_description_when_it_stands_nowhere_else() {
-        let refusal = refuse(&response(400, r#"{"error_description":"AADSTS90002: Tenant 'x' not found."}"#));
+        let refusal = refuse(&response(400, r#"{"error_description":"AADSTS90002: Tenant 'x' not found."}"#), "Entra");
         assert_eq!(refusal.code, Some(90_002));
     }
 
     #[test]
     fn errors_of_entra_itself_and_of_proxies_are_told_apart_from_refusals() {
-        assert_eq!(refuse(&response(503, "<html>")).kind, FailureKind::Unavailable);
-        assert_eq!(refuse(&response(400, r#"{"error":"temporarily_unavailable"}"#)).kind, FailureKind::Unavailable);
-        assert_eq!(refuse(&response(429, "")).kind, FailureKind::Throttled { retry_after_seconds: None });
-        assert_eq!(refuse(&response(307, "")).kind, FailureKind::Internal);
-        assert_eq!(refuse(&response(502, "")).detail, "Entra answers with status 502, request r-1");
+        assert_eq!(refuse(&response(503, "<html>"), "Entra").kind, FailureKind::Unavailable);
+        assert_eq!(
+            refuse(&response(400, r#"{"error":"temporarily_unavailable"}"#), "Entra").kind,
+            FailureKind::Unavailable
+        );
+        assert_eq!(refuse(&response(429, ""), "Entra").kind, FailureKind::Throttled { retry_after_seconds: None });
+        assert_eq!(refuse(&response(307, ""), "Entra").kind, FailureKind::Internal);
+        assert_eq!(refuse(&response(502, ""), "Entra").detail, "Entra answers with status 502, request r-1");
     }
 }

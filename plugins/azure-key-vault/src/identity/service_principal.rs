@@ -1,42 +1,57 @@
-//! Signing in with the client id and client secret of a service principal.
+//! Signing in as a service principal: client id, and client secret or client certificate.
 //!
-//! Both come from the Secret that `nodePublishSecretRef` names. The secret goes into the body of one request to Entra
-//! and nowhere else.
+//! Both come from the Secret that `nodePublishSecretRef` names. A client secret goes into the body of one request to the
+//! token endpoint and nowhere else; the key of a certificate goes nowhere, an assertion that it signed does. Certificates
+//! are a way that the reference does not have.
 
 use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use super::entra;
-use crate::failure::{Failure, FailureKind};
+use super::certificate::{self, Certificate};
+use super::federated::JWT_BEARER;
+use super::{entra, is_guid};
+use crate::failure::Failure;
 use crate::http::Http;
 use crate::parameters::Settings;
-use crate::provider::Secret;
+use crate::provider::{Request, Secret};
 use crate::spelling;
 use crate::token::Token;
 
 const ID: &str = "clientid";
 const SECRET: &str = "clientsecret";
+const CERTIFICATE: &str = "clientcertificate";
 
-/// Client id and client secret.
+/// Client id and what proves it.
 pub(crate) struct Credentials {
     client_id: String,
-    client_secret: Zeroizing<String>,
+    proof: Proof,
+    entropy: [u8; 32],
+}
+
+/// What proves that the client id is the caller's, as the Secret holds it.
+enum Proof {
+    Secret(Zeroizing<String>),
+    /// PEM, read when something has to be signed: with a kept token nothing has.
+    Certificate(Zeroizing<String>),
 }
 
 impl Credentials {
     /// Finds both among the keys of the Secret, in any case. Values are used as they are, as in the reference.
-    pub(super) fn read(secrets: &BTreeMap<String, Secret>) -> Result<Self, Failure> {
+    pub(super) fn read(request: &Request) -> Result<Self, Failure> {
+        let secrets = &request.secrets;
         if secrets.is_empty() {
             return Err(Failure::invalid(
-                "the volume names no Secret to sign in with: set nodePublishSecretRef to one with the keys clientid and \
-                 clientsecret",
+                "nodePublishSecretRef secret is not set, and there is no other way to sign in: set it to one with the keys \
+                 clientid and clientsecret, or clientID for workload identity, or useVMManagedIdentity",
             ));
         }
-        match (find(secrets, ID), find(secrets, SECRET)) {
-            (Ok(client_id), Ok(client_secret)) => Ok(Self { client_id: client_id.to_string(), client_secret }),
-            (id, secret) => {
-                let mistakes: Vec<String> = [id.err(), secret.err()].into_iter().flatten().collect();
+        match (find(secrets, ID), Proof::find(secrets)) {
+            (Ok(client_id), Ok(proof)) => {
+                Ok(Self { client_id: client_id.to_string(), proof, entropy: request.entropy })
+            }
+            (id, proof) => {
+                let mistakes: Vec<String> = [id.err(), proof.err()].into_iter().flatten().collect();
                 Err(Failure::of_mistakes(&mistakes))
             }
         }
@@ -62,62 +77,90 @@ impl Credentials {
         now: u64,
         request_id: &str,
     ) -> Result<Token, Failure> {
-        let form = [
-            ("client_id", self.client_id.as_str()),
-            ("client_secret", self.client_secret.as_str()),
-            ("grant_type", "client_credentials"),
-        ];
-        entra::get_token(http, settings, &form, now, request_id).map_err(|refusal| self.explain(refusal, settings))
+        let id = ("client_id", self.client_id.as_str());
+        let grant_type = ("grant_type", "client_credentials");
+        let answer = match &self.proof {
+            Proof::Secret(secret) => {
+                let form = [id, ("client_secret", secret.as_str()), grant_type];
+                entra::get_token(http, settings, &form, now, request_id)
+            }
+            Proof::Certificate(pem) => {
+                let assertion = self.assert(pem, settings, now, request_id)?;
+                let kind = ("client_assertion_type", JWT_BEARER);
+                let form = [("client_assertion", assertion.as_str()), kind, id, grant_type];
+                entra::get_token(http, settings, &form, now, request_id)
+            }
+        };
+        answer.map_err(|mut refusal| {
+            refusal.detail = self.conceal(refusal.detail);
+            let advice = self.advise(refusal.code);
+            entra::explain(refusal, settings, &self.describe(), advice)
+        })
     }
 
-    fn explain(&self, refusal: entra::Refusal, settings: &Settings) -> Failure {
-        let tenant = settings.tenant.as_str();
-        let advice = match refusal.code {
-            Some(7_000_215) => format!(
+    fn assert(&self, pem: &str, settings: &Settings, now: u64, request_id: &str) -> Result<Zeroizing<String>, Failure> {
+        let subject = certificate::Subject {
+            client_id: &self.client_id,
+            endpoint: &entra::endpoint(settings),
+            now,
+            entropy: self.entropy,
+            request_id,
+            adfs: settings.tenant.is_adfs(),
+        };
+        let signed = Certificate::read(pem).and_then(|certificate| certificate.assert(&subject));
+        signed.map_err(|mistake| {
+            Failure::invalid(format!("the key {CERTIFICATE} of the Secret that nodePublishSecretRef names {mistake}"))
+        })
+    }
+
+    fn advise(&self, code: Option<u32>) -> Option<String> {
+        Some(match code? {
+            7_000_215 => format!(
                 "the client secret is wrong: put the secret's value, not its id, under the key {SECRET} of the Secret \
                  that nodePublishSecretRef names{}",
                 self.doubts()
             ),
-            Some(7_000_222) => format!("the client secret has expired: make a new one and put it under {SECRET}"),
-            Some(700_016) => format!(
+            700_027 => format!(
+                "the application does not have this certificate, or it has expired: upload the certificate of \
+                 {CERTIFICATE} to the application"
+            ),
+            700_024 => "the assertion is not valid at this time: set the node's clock".to_owned(),
+            7_000_222 => format!("the client secret has expired: make a new one and put it under {SECRET}"),
+            700_016 => format!(
                 "the tenant has no such application: check {ID} in the Secret, tenantID and cloudName{}",
                 self.doubts()
             ),
-            Some(7_000_112 | 7_000_114) => "the application is disabled".to_owned(),
-            Some(90_002 | 900_023) => "there is no such tenant: check tenantID and cloudName".to_owned(),
-            Some(500_011) => "the tenant does not know Key Vault: check cloudName".to_owned(),
-            Some(53_003) => "a conditional access policy forbids it: allow the address of the node".to_owned(),
-            _ => String::new(),
-        };
-        let kind = match refusal.code {
-            Some(90_002 | 900_023) => FailureKind::InvalidRequest,
-            Some(53_003) => FailureKind::PermissionDenied,
-            _ => refusal.kind,
-        };
-        let separator = if advice.is_empty() || refusal.detail.is_empty() { "" } else { "; " };
-        let detail = self.conceal(refusal.detail);
-        let principal = self.describe();
-        Failure::new(kind, format!("cannot sign in {principal} to the tenant {tenant}: {advice}{separator}{detail}"))
+            _ => return None,
+        })
     }
 
     /// What is odd about the values. They are not trimmed; a line end that an editor or `echo` added is the usual reason
     /// for a refusal.
     fn doubts(&self) -> String {
         let mut doubts = String::new();
-        for (key, value) in [(ID, self.client_id.as_str()), (SECRET, self.client_secret.as_str())] {
+        let secret = self.client_secret();
+        for (key, value) in [(ID, self.client_id.as_str()), (SECRET, secret)] {
             if value.trim() != value {
                 doubts.push_str(&format!("; the value of {key} starts or ends with white space or a line end"));
             }
         }
-        if !is_guid(self.client_id.trim()) {
+        if !is_guid(self.client_id.trim()) && !secret.is_empty() {
             doubts.push_str(&format!("; the value of {ID} is not an application's id: are {ID} and {SECRET} swapped?"));
         }
         doubts
     }
 
+    /// Empty for a certificate.
+    fn client_secret(&self) -> &str {
+        match &self.proof {
+            Proof::Secret(secret) => secret,
+            Proof::Certificate(_) => "",
+        }
+    }
+
     /// Entra's words without the values, should it repeat them. An id is no secret, unless it is none.
     fn conceal(&self, mut detail: String) -> String {
-        let (id, secret) = (self.client_id.trim(), self.client_secret.trim());
+        let (id, secret) = (self.client_id.trim(), self.client_secret().trim());
         if !secret.is_empty() {
             detail = detail.replace(secret, &format!("[{SECRET}]"));
         }
@@ -128,10 +171,20 @@ impl Credentials {
     }
 }
 
-/// RFC 9562 section 4: 8, 4, 4, 4 and 12 hexadecimal digits.
-fn is_guid(text: &str) -> bool {
-    let blocks = text.split('-').map(|block| block.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(block.len()));
-    blocks.eq([8, 4, 4, 4, 12].map(Some))
+impl Proof {
+    /// Exactly one of the two.
+    fn find(secrets: &BTreeMap<String, Secret>) -> Result<Self, String> {
+        let is_set =
+            |wanted: &str| secrets.iter().any(|(key, value)| key.eq_ignore_ascii_case(wanted) && !value.is_empty());
+        match (is_set(SECRET), is_set(CERTIFICATE)) {
+            (true, true) => Err(format!(
+                "{SECRET} and {CERTIFICATE} exclude each other: take one of them out of the Secret that \
+                 nodePublishSecretRef names"
+            )),
+            (false, true) => find(secrets, CERTIFICATE).map(Self::Certificate),
+            (_, false) => find(secrets, SECRET).map(Self::Secret),
+        }
+    }
 }
 
 fn find(secrets: &BTreeMap<String, Secret>, wanted: &str) -> Result<Zeroizing<String>, String> {
@@ -139,10 +192,14 @@ fn find(secrets: &BTreeMap<String, Secret>, wanted: &str) -> Result<Zeroizing<St
     let found = exact.or_else(|| secrets.iter().find(|(key, _)| key.eq_ignore_ascii_case(wanted)));
     let Some((_, value)) = found else {
         let advice = spelling::advice(spelling::misspelt(wanted, secrets.keys().map(String::as_str)), wanted);
-        return Err(format!("the Secret that nodePublishSecretRef names has no key {wanted}{advice}"));
+        return Err(format!(
+            "could not find {wanted} in secrets: the Secret that nodePublishSecretRef names has no key {wanted}{advice}"
+        ));
     };
     match std::str::from_utf8(value) {
-        Ok("") => Err(format!("the key {wanted} of the Secret that nodePublishSecretRef names is empty")),
+        Ok("") => Err(format!(
+            "could not find {wanted} in secrets: the key {wanted} of the Secret that nodePublishSecretRef names is empty"
+        )),
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => Err(format!("the key {wanted} of the Secret that nodePublishSecretRef names is not text")),
     }
@@ -154,7 +211,7 @@ mod tests {
 
     fn read(keys: &[(&str, &str)]) -> Result<Credentials, Failure> {
         let secrets = keys.iter().map(|(k, v)| ((*k).to_owned(), Zeroizing::new(v.as_bytes().to_vec()))).collect();
-        Credentials::read(&secrets)
+        Credentials::read(&Request { secrets, ..Request::default() })
     }
 
     fn message(keys: &[(&str, &str)]) -> String {
@@ -167,7 +224,7 @@ mod tests {
     #[test]
     fn keys_match_in_any_case_and_values_are_not_trimmed() {
         let credentials = read(&[("ClientID", "id"), ("CLIENTSECRET", " s\n"), ("more", "x")]).ok().unwrap();
-        assert_eq!((credentials.client_id(), credentials.client_secret.as_str()), ("id", " s\n"));
+        assert_eq!((credentials.client_id(), credentials.client_secret()), ("id", " s\n"));
     }
 
     #[test]

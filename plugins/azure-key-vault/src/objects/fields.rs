@@ -3,11 +3,13 @@
 //! `objectVersion: 7`, `filePermission: 0755` and `objectName: true` are the texts `7`, `0755` and `true`. Nothing is
 //! judged here but shape; `object` does the rest.
 
+use std::collections::BTreeMap;
+
 use crate::spelling;
 use crate::yaml::{Document, Node, Scalar, Value};
 
 /// Every field that an object can have.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 12] = [
     "objectName",
     "objectType",
     "objectVersion",
@@ -16,6 +18,10 @@ const KNOWN: [&str; 8] = [
     "objectFormat",
     "objectEncoding",
     "filePermission",
+    "objectOptional",
+    "jmesPath",
+    "objectNamePattern",
+    "objectTags",
 ];
 
 /// Those that every object has.
@@ -32,8 +38,20 @@ pub(super) struct Fields {
     pub(super) object_format: String,
     pub(super) object_encoding: String,
     pub(super) file_permission: String,
+    pub(super) object_optional: String,
+    pub(super) jmes_path: Vec<PathFields>,
+    pub(super) object_name_pattern: String,
+    pub(super) object_tags: BTreeMap<String, String>,
     keys: Vec<String>,
     mistakes: Vec<String>,
+}
+
+/// The fields of one element of `jmesPath`.
+#[derive(Debug, Default)]
+pub(super) struct PathFields {
+    pub(super) path: String,
+    pub(super) object_alias: String,
+    pub(super) file_permission: String,
 }
 
 impl Fields {
@@ -92,6 +110,14 @@ impl Fields {
             self.object_version_history = integer(name, value)?;
             return Ok(());
         }
+        if name == "objectTags" {
+            self.object_tags = tags(value)?;
+            return Ok(());
+        }
+        if name == "jmesPath" {
+            self.jmes_path = paths(value)?;
+            return Ok(());
+        }
         let field = match name {
             "objectName" => &mut self.object_name,
             "objectType" => &mut self.object_type,
@@ -100,6 +126,8 @@ impl Fields {
             "objectFormat" => &mut self.object_format,
             "objectEncoding" => &mut self.object_encoding,
             "filePermission" => &mut self.file_permission,
+            "objectOptional" => &mut self.object_optional,
+            "objectNamePattern" => &mut self.object_name_pattern,
             _ => return Ok(()),
         };
         if let Some(scalar) = scalar(name, value)? {
@@ -116,6 +144,52 @@ fn scalar<'d>(name: &str, value: Node<'d>) -> Result<Option<Scalar<'d>>, String>
         Value::Scalar(scalar) => Ok(Some(scalar)),
         Value::Sequence(_) | Value::Mapping(_) => Err(format!("{name} takes a single value")),
     }
+}
+
+/// Tags and their values.
+fn tags(value: Node<'_>) -> Result<BTreeMap<String, String>, String> {
+    let entries = match value.value() {
+        Value::Null => return Ok(BTreeMap::new()),
+        Value::Mapping(entries) => entries,
+        Value::Scalar(_) | Value::Sequence(_) => return Err("objectTags takes a mapping of tags to values".into()),
+    };
+    let tag = |(key, value): &(Node<'_>, Node<'_>)| {
+        let value = scalar("a tag of objectTags", *value)?.map(|scalar| scalar.text.to_owned()).unwrap_or_default();
+        Ok((key.text().unwrap_or_default().to_owned(), value))
+    };
+    entries.iter().map(tag).collect()
+}
+
+/// The elements of `jmesPath`, as other providers write them.
+fn paths(value: Node<'_>) -> Result<Vec<PathFields>, String> {
+    const SHAPE: &str = "jmesPath takes a list of mappings with `path` and `objectAlias`";
+    let elements = match value.value() {
+        Value::Null => return Ok(Vec::new()),
+        Value::Sequence(elements) => elements,
+        Value::Scalar(_) | Value::Mapping(_) => return Err(SHAPE.into()),
+    };
+    let read = |element: Node<'_>| {
+        let Value::Mapping(entries) = element.value() else { return Err(SHAPE.to_owned()) };
+        let mut fields = PathFields::default();
+        for (key, value) in entries {
+            let field = match key.text() {
+                Some("path") => &mut fields.path,
+                Some("objectAlias") => &mut fields.object_alias,
+                Some("filePermission") => &mut fields.file_permission,
+                other => {
+                    let key = crate::failure::tidy(other.unwrap_or_default(), 60);
+                    return Err(format!(
+                        "jmesPath has no field `{key}`: there are path, objectAlias and filePermission"
+                    ));
+                }
+            };
+            if let Some(scalar) = scalar("a field of jmesPath", value)? {
+                *field = scalar.text.trim().to_owned();
+            }
+        }
+        Ok(fields)
+    };
+    elements.into_iter().map(read).collect()
 }
 
 /// A whole number as go-yaml reads one: decimal, 0x, 0o, 0 or 0b, with underscores; a fraction is cut off.

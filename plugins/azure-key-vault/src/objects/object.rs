@@ -1,18 +1,25 @@
 //! One object of the vault and the file it becomes, with everything about it that can be judged without the vault.
 
-use super::fields::Fields;
+use super::fields::{Fields, PathFields};
 use super::path;
+use super::selection::Selection;
 
 /// One object of the vault, as the class asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Object {
     /// Which of the vault's collections it is in.
     pub(crate) kind: Kind,
-    /// `objectName`.
+    /// `objectName`; what messages call it where it is chosen otherwise.
     pub(crate) name: String,
+    /// `objectNamePattern` and `objectTags`: which secrets of the vault it stands for, instead of one.
+    pub(crate) selection: Option<Selection>,
     /// `objectVersion`; empty for the current one.
     pub(crate) version: String,
-    /// The file: `objectAlias`, or the name.
+    /// `objectVersionHistory`: how many versions at most, the newest first; 1 for one file, more for a folder.
+    pub(crate) versions: usize,
+    /// `objectOptional`: whether it is left out where the vault does not have it.
+    pub(crate) optional: bool,
+    /// The file: `objectAlias`, or the name. For a selection the folder, which is empty for the volume's own.
     pub(crate) path: String,
     /// `filePermission`.
     pub(crate) mode: Option<u32>,
@@ -20,10 +27,23 @@ pub(crate) struct Object {
     pub(crate) format: Format,
     /// `objectEncoding`.
     pub(crate) encoding: Encoding,
+    /// `jmesPath`: parts of its JSON that become files beside it.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A part of a JSON secret, and the file that it becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The JMESPath expression; it has been compiled once without an error.
+    pub(crate) expression: String,
+    /// The file.
+    pub(crate) path: String,
+    /// Its own permission; else it has the object's.
+    pub(crate) mode: Option<u32>,
 }
 
 /// `objectType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Secret,
     Key,
@@ -55,19 +75,45 @@ impl Object {
         let kind = note(&mut mistakes, kind(fields));
         let format = note(&mut mistakes, format(fields));
         let encoding = note(&mut mistakes, encoding(fields));
-        note(&mut mistakes, name(fields));
+        let selection = note(&mut mistakes, selection(fields));
+        if selection == Some(None) {
+            note(&mut mistakes, name(fields));
+        }
+        let selection = selection.flatten();
         let version = note(&mut mistakes, version(fields));
-        note(&mut mistakes, history(fields));
+        let optional = note(&mut mistakes, optional(&fields.object_optional));
         let path = note(&mut mistakes, file(fields));
         let mode = note(&mut mistakes, mode(&fields.file_permission));
-        match (kind, format, encoding, version, path, mode) {
-            (Some(kind), Some(format), Some(encoding), Some(version), Some(path), Some(mode))
+        let parts: Vec<Part> =
+            fields.jmes_path.iter().filter_map(|part| note(&mut mistakes, self::part(part))).collect();
+        if !parts.is_empty() && fields.object_type != "secret" {
+            mistakes.push("jmesPath is for objectType secret only".into());
+        }
+        match (kind, format, encoding, version, optional, path, mode) {
+            (Some(kind), Some(format), Some(encoding), Some(version), Some(optional), Some(path), Some(mode))
                 if mistakes.is_empty() =>
             {
-                Ok(Self { kind, name: fields.object_name.clone(), version, path, mode, format, encoding })
+                let versions = usize::try_from(fields.object_version_history).unwrap_or(0).max(1);
+                let name = match &selection {
+                    Some(selection) if !selection.pattern.is_empty() => selection.pattern.clone(),
+                    Some(_) => "*".to_owned(),
+                    None => fields.object_name.clone(),
+                };
+                Ok(Self { kind, name, selection, version, versions, optional, path, mode, format, encoding, parts })
             }
             _ => Err(mistakes),
         }
+    }
+
+    /// Every path that it is known to fill, folders if [`Self::is_folder`].
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        let all = std::iter::once(&self.path).chain(self.parts.iter().map(|part| &part.path));
+        all.map(String::as_str).filter(|path| !path.is_empty())
+    }
+
+    /// Whether its files stand in a folder of its path: several versions, or several secrets.
+    pub(crate) fn is_folder(&self) -> bool {
+        self.versions > 1 || self.selection.is_some()
     }
 
     /// `<objectType>/<objectName>`: how status and messages call it.
@@ -142,6 +188,34 @@ fn encoding(fields: &Fields) -> Result<Encoding, String> {
     }
 }
 
+/// What chooses several secrets, if anything does.
+fn selection(fields: &Fields) -> Result<Option<Selection>, String> {
+    let selection = Selection { pattern: fields.object_name_pattern.clone(), tags: fields.object_tags.clone() };
+    if selection == Selection::default() {
+        return Ok(None);
+    }
+    let given = |field, is_given: bool| is_given.then_some(field);
+    let excluded = [
+        given("objectName", !fields.object_name.is_empty()),
+        given("objectVersion", !matches!(fields.object_version.as_str(), "" | "latest")),
+        given("objectVersionHistory", fields.object_version_history > 1),
+        given("jmesPath", !fields.jmes_path.is_empty()),
+    ];
+    if let Some(field) = excluded.into_iter().flatten().next() {
+        return Err(format!("{field} is for one object: leave it out beside objectNamePattern and objectTags"));
+    }
+    if fields.object_type != "secret" {
+        return Err("objectNamePattern and objectTags are for objectType secret only".into());
+    }
+    if !selection.pattern.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '*')
+        || selection.pattern.len() > 127
+    {
+        let shown = crate::failure::tidy(&selection.pattern, 127);
+        return Err(format!("objectNamePattern `{shown}` must be letters, digits, dashes and stars"));
+    }
+    Ok(Some(selection))
+}
+
 fn name(fields: &Fields) -> Result<(), String> {
     if fields.object_name.is_empty() {
         return Err(format!("objectName is missing{}", fields.advice("objectName")));
@@ -169,13 +243,12 @@ fn is_segment(text: &str) -> bool {
     !text.contains(['/', '\\']) && text != "." && text != ".."
 }
 
-fn history(fields: &Fields) -> Result<(), String> {
-    match fields.object_version_history {
-        ..=1 => Ok(()),
-        more => Err(format!(
-            "objectVersionHistory {more} asks for several versions, which this version of the provider cannot fetch: \
-             leave it out for the current one"
-        )),
+/// A boolean as in the parameters of a class.
+fn optional(text: &str) -> Result<bool, String> {
+    match text {
+        "" => Ok(false),
+        text => crate::spelling::boolean(text)
+            .ok_or_else(|| format!("objectOptional `{}` must be true or false", crate::failure::tidy(text, 40))),
     }
 }
 
@@ -190,6 +263,29 @@ fn file(fields: &Fields) -> Result<String, String> {
     }
     path::check(path).map_err(|problem| format!("{field} `{}` {problem}", crate::failure::tidy(path, 127)))?;
     Ok(path.clone())
+}
+
+/// Longer ones are no expressions that somebody wrote; the crate goes as deep as an expression does.
+const MAX_EXPRESSION: usize = 500;
+
+fn part(fields: &PathFields) -> Result<Part, String> {
+    let PathFields { path: expression, object_alias, file_permission } = fields;
+    let shown = crate::failure::tidy(expression, 60);
+    if expression.is_empty() || object_alias.is_empty() {
+        return Err("every element of jmesPath needs a `path` and an `objectAlias`".into());
+    }
+    if expression.len() > MAX_EXPRESSION {
+        return Err(format!("the path `{shown}` of jmesPath is longer than {MAX_EXPRESSION} bytes"));
+    }
+    if let Err(error) = jmespath::compile(expression) {
+        return Err(format!(
+            "the path `{shown}` of jmesPath is no JMESPath expression (at character {})",
+            error.offset + 1
+        ));
+    }
+    path::check(object_alias)
+        .map_err(|problem| format!("objectAlias `{}` {problem}", crate::failure::tidy(object_alias, 127)))?;
+    Ok(Part { expression: expression.clone(), path: object_alias.clone(), mode: mode(file_permission)? })
 }
 
 fn mode(text: &str) -> Result<Option<u32>, String> {
@@ -283,11 +379,80 @@ mod tests {
     }
 
     #[test]
-    fn several_versions_are_refused_and_one_is_fine() {
-        for one in ["1", "0", "-3"] {
-            assert!(secret(&format!("objectVersionHistory: {one}")).is_ok());
+    fn one_version_is_what_every_number_below_two_means() {
+        for (text, versions) in [("1", 1), ("0", 1), ("-3", 1), ("2", 2), ("0x10", 16), ("2147483647", 2_147_483_647)] {
+            assert_eq!(secret(&format!("objectVersionHistory: {text}")).unwrap().versions, versions, "{text}");
         }
-        assert!(only_mistake(secret("objectVersionHistory: 2")).contains("objectVersionHistory 2"));
+        assert_eq!(secret("").unwrap().versions, 1);
+    }
+
+    #[test]
+    fn an_object_is_optional_only_where_the_class_says_so() {
+        for (text, optional) in [("true", true), ("1", true), ("False", false), ("''", false)] {
+            assert_eq!(secret(&format!("objectOptional: {text}")).unwrap().optional, optional, "{text}");
+        }
+        assert_eq!(only_mistake(secret("objectOptional: maybe")), "objectOptional `maybe` must be true or false");
+    }
+
+    #[test]
+    fn parts_of_a_json_secret_are_expressions_with_a_file_each() {
+        let object = secret(
+            "jmesPath:\n  - path: db.user\n    objectAlias: user\n  - path: '\"a b\"[0]'\n    objectAlias: x/y\n    filePermission: 0400",
+        )
+        .unwrap();
+        let parts: Vec<_> =
+            object.parts.iter().map(|part| (part.expression.as_str(), part.path.as_str(), part.mode)).collect();
+        assert_eq!(parts, [("db.user", "user", None), ("\"a b\"[0]", "x/y", Some(0o400))]);
+        assert_eq!(object.paths().collect::<Vec<_>>(), ["a", "user", "x/y"]);
+    }
+
+    #[test]
+    fn every_mistake_in_a_part_is_told() {
+        for (text, part) in [
+            ("jmesPath: user", "takes a list of mappings"),
+            ("jmesPath: [user]", "takes a list of mappings"),
+            ("jmesPath: [{path: user}]", "needs a `path` and an `objectAlias`"),
+            ("jmesPath: [{path: user, objectAlias: ../x}]", "objectAlias `../x` contains `..`"),
+            ("jmesPath: [{path: 'a..b', objectAlias: x}]", "path `a..b` of jmesPath is no JMESPath expression (at"),
+            ("jmesPath: [{path: a, objectAlias: x, filePermission: rw}]", "filePermission `rw`"),
+            ("jmesPath: [{path: a, alias: x}]", "has no field `alias`"),
+        ] {
+            let mistake = only_mistake(secret(text));
+            assert!(mistake.contains(part), "{mistake}");
+        }
+        assert!(
+            only_mistake(secret(&format!("jmesPath: [{{path: {}, objectAlias: x}}]", "a".repeat(501))))
+                .contains("longer")
+        );
+        let key = object("objectName: a\nobjectType: key\njmesPath: [{path: a, objectAlias: x}]");
+        assert_eq!(only_mistake(key), "jmesPath is for objectType secret only");
+        assert!(secret("jmesPath:").unwrap().parts.is_empty());
+    }
+
+    #[test]
+    fn a_selection_stands_for_secrets_by_name_and_tags() {
+        let object = object("objectType: secret\nobjectNamePattern: app-*\nobjectTags: {env: prod, size: 07}").unwrap();
+        let selection = object.selection.as_ref().unwrap();
+        let tags: Vec<_> = selection.tags.iter().map(|(tag, value)| (tag.as_str(), value.as_str())).collect();
+        assert_eq!((selection.pattern.as_str(), tags), ("app-*", vec![("env", "prod"), ("size", "07")]));
+        assert_eq!((object.id(), object.path.as_str(), object.is_folder()), ("secret/app-*".into(), "", true));
+    }
+
+    #[test]
+    fn what_is_for_one_object_is_refused_beside_a_selection() {
+        for (lines, part) in [
+            ("objectName: a", "objectName is for one object"),
+            ("objectVersion: '1'", "objectVersion is for one object"),
+            ("objectVersionHistory: 2", "objectVersionHistory is for one object"),
+            ("jmesPath: [{path: a, objectAlias: b}]", "jmesPath is for one object"),
+        ] {
+            let mistake = only_mistake(object(&format!("objectType: secret\nobjectNamePattern: a*\n{lines}")));
+            assert!(mistake.starts_with(part), "{mistake}");
+        }
+        assert!(only_mistake(object("objectType: key\nobjectTags: {a: b}")).contains("secret only"));
+        assert!(only_mistake(object("objectType: secret\nobjectNamePattern: a/*")).contains("letters, digits"));
+        assert!(object("objectType: secret\nobjectTags: a").unwrap_err()[0].contains("takes a mapping"));
+        assert!(only_mistake(object("objectType: secret\nobjectTags: {}")).contains("objectName is missing"));
     }
 
     #[test]

@@ -104,10 +104,19 @@ impl Answer {
 }
 
 /// The third segment of the path of an identifier, `https://host/secrets/name/version`.
-fn version(id: &str) -> String {
+pub(super) fn version(id: &str) -> String {
+    segment(id, 3)
+}
+
+/// The second segment.
+pub(super) fn name(id: &str) -> String {
+    segment(id, 2)
+}
+
+fn segment(id: &str, position: usize) -> String {
     let after_scheme = id.split_once("://").map_or(id, |(_, rest)| rest);
     let path = after_scheme.split(['?', '#']).next().unwrap_or_default();
-    crate::failure::tidy(path.split('/').nth(3).unwrap_or_default(), 127)
+    crate::failure::tidy(path.split('/').nth(position).unwrap_or_default(), 127)
 }
 
 #[cfg(test)]

@@ -6,11 +6,15 @@ use serde::Deserialize;
 
 use crate::failure::{FailureKind, tidy};
 use crate::http::{Error, LONGEST_ERROR, Response};
-use crate::objects::{Kind, Object};
+use crate::objects::Kind;
 
 /// What messages need to know about the asking side.
 pub(crate) struct Asked<'a> {
-    pub(crate) object: &'a Object,
+    pub(crate) kind: Kind,
+    /// Empty for the current one, and for a list.
+    pub(crate) version: &'a str,
+    /// The permission that it takes in an access policy: `Get` or `List`.
+    pub(crate) permission: &'static str,
     /// The vault's host.
     pub(crate) vault: &'a str,
     /// Who the vault sees: `the service principal 0000-…`.
@@ -94,9 +98,9 @@ fn unauthenticated(message: &str, asked: &Asked<'_>) -> String {
 }
 
 fn forbidden(inner: &str, message: &str, asked: &Asked<'_>) -> String {
-    let Asked { object, vault, principal } = asked;
+    let Asked { kind, vault, principal, permission, .. } = asked;
     let lower = message.to_ascii_lowercase();
-    let what = noun(object.kind);
+    let what = noun(*kind);
     if inner.contains("Disabled") || lower.contains("disabled") && lower.contains("operation") {
         format!("the {what} is disabled: enable it, or name an enabled version")
     } else if inner.contains("Expired") || lower.contains("expired") {
@@ -108,22 +112,25 @@ fn forbidden(inner: &str, message: &str, asked: &Asked<'_>) -> String {
     } else if inner.contains("Connection") {
         format!("{vault} does not accept connections from public networks: use a private endpoint")
     } else if inner.contains("Policy") {
-        format!("give {principal} the permission Get for {what}s in the access policy of {vault}")
+        format!("give {principal} the permission {permission} for {what}s in the access policy of {vault}")
     } else if inner.contains("Rbac") {
-        format!("give {principal} the role {} on {vault}", role(object.kind))
+        format!("give {principal} the role {} on {vault}", role(*kind))
     } else {
-        let role = role(object.kind);
-        format!("give {principal} the role {role} on {vault}, or the permission Get for {what}s in its access policy")
+        let role = role(*kind);
+        format!(
+            "give {principal} the role {role} on {vault}, or the permission {permission} for {what}s in its access \
+             policy"
+        )
     }
 }
 
 fn not_found(asked: &Asked<'_>) -> String {
-    let Asked { object, vault, .. } = asked;
-    let what = noun(object.kind);
-    if object.version.is_empty() {
+    let Asked { kind, version, vault, .. } = asked;
+    let what = noun(*kind);
+    if version.is_empty() {
         format!("{vault} has no {what} of this name: check objectName and objectType, or recover it if it was deleted")
     } else {
-        let version = tidy(&object.version, 60);
+        let version = tidy(version, 60);
         format!(
             "{vault} has no {what} of this name in version {version}: check objectName, objectType and objectVersion"
         )
@@ -156,8 +163,13 @@ mod tests {
         let text =
             format!("array:\n  - |\n    objectName: a\n    objectType: {kind}\n    objectVersion: '{version}'\n");
         let objects = objects::parse(&text);
-        let asked =
-            Asked { object: &objects.list[0], vault: "kv1.vault.azure.net", principal: "the service principal id-1" };
+        let asked = Asked {
+            kind: objects.list[0].kind,
+            version: &objects.list[0].version,
+            permission: "Get",
+            vault: "kv1.vault.azure.net",
+            principal: "the service principal id-1",
+        };
         let headers =
             vec![("x-ms-request-id".to_owned(), "r-1".to_owned()), ("retry-after".to_owned(), "7".to_owned())];
         explain(&Response { status, headers, body: body.as_bytes().to_vec() }, &asked)

@@ -1,7 +1,7 @@
 //! What a class asks for and what it gets.
 
 use coffer_azure_key_vault::http::Request;
-use coffer_azure_key_vault::{FailureKind, ObjectVersion, mount};
+use coffer_azure_key_vault::{ObjectVersion, mount};
 
 use crate::wire::{Answer, Wire, class, files, is_sign_in, json, mount_with, request, secret, token};
 
@@ -115,14 +115,6 @@ fn a_pfx_is_mounted_as_it_is_where_the_class_says_so() {
     let bytes = class(&["objectName: a\nobjectType: secret\nobjectFormat: PFX\nobjectEncoding: base64"]);
     assert_eq!(files(&mount_with(text, of_certificate("application/x-pkcs12")).unwrap()), [("a", "cGZ4")]);
     assert_eq!(files(&mount_with(bytes, of_certificate("application/x-pkcs12")).unwrap()), [("a", "pfx")]);
-}
-
-#[test]
-fn a_pfx_that_would_have_to_become_pem_is_refused_with_the_way_out() {
-    let failure = mount_with(class(&["objectName: a\nobjectType: secret"]), of_certificate("application/x-pkcs12"));
-    let failure = failure.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::InvalidRequest);
-    assert!(failure.message.starts_with("secret/a: ") && failure.message.contains("`objectFormat: pfx`"), "{failure}");
 }
 
 #[test]

@@ -105,9 +105,12 @@ fn without_the_keys_of_the_secret_nothing_is_sent() {
     let mut request = request(class(&["objectName: a\nobjectType: secret"]));
     request.secrets.remove("clientsecret");
     let failure = mount(&request, &wire).unwrap_err();
-    assert_eq!(failure.message, "the Secret that nodePublishSecretRef names has no key clientsecret");
+    assert_eq!(
+        failure.message,
+        "could not find clientsecret in secrets: the Secret that nodePublishSecretRef names has no key clientsecret"
+    );
     request.secrets.clear();
-    assert!(mount(&request, &wire).unwrap_err().message.starts_with("the volume names no Secret"));
+    assert!(mount(&request, &wire).unwrap_err().message.starts_with("nodePublishSecretRef secret is not set"));
     assert!(wire.requests().is_empty());
 }
 
@@ -184,30 +187,6 @@ fn beside_a_mistake_remarks_are_told_after_it() {
     let lines: Vec<_> = message.lines().collect();
     assert_eq!(lines.len(), 2, "{message}");
     assert!(lines[0].contains("usePodIdentity") && lines[1].contains("`cloudname` is unknown"), "{message}");
-}
-
-#[test]
-fn a_sign_in_that_this_version_does_not_have_is_told_by_its_parameter() {
-    for (key, value, way) in [
-        ("clientID", "id", "workload identity"),
-        ("usePodIdentity", "true", "pod identity"),
-        ("useVMManagedIdentity", "true", "VM managed identity"),
-        ("useAzureTokenProxy", "true", "identity binding"),
-    ] {
-        let mut parameters = class(&["objectName: a\nobjectType: secret"]);
-        parameters.insert(key.into(), value.into());
-        let failure = check(&parameters).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::InvalidRequest);
-        assert!(failure.message.starts_with(&format!("{key} asks for {way}")), "{failure}");
-    }
-}
-
-#[test]
-fn sign_ins_that_exclude_each_other_are_both_named() {
-    let mut parameters = class(&["objectName: a\nobjectType: secret"]);
-    parameters.insert("usePodIdentity".into(), "true".into());
-    parameters.insert("useVMManagedIdentity".into(), "1".into());
-    assert!(check(&parameters).unwrap_err().message.starts_with("usePodIdentity and useVMManagedIdentity exclude"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Public keys against files that OpenSSL wrote.
 
 use coffer_azure_key_vault::{Failure, FailureKind};
+use proptest::prelude::*;
 
 use crate::wire::{class, files, json, mount_with};
 
@@ -32,6 +33,31 @@ vectors! {
     an_rsa_key_is_what_openssl_writes: "rsa-2048",
     a_large_rsa_key_is_what_openssl_writes: "rsa-4096",
     an_rsa_key_with_a_small_exponent_is_what_openssl_writes: "rsa-2048-e3",
+}
+
+#[test]
+fn keys_of_a_hardware_module_are_written_like_any_other() {
+    for (name, kind) in [("p256", "EC"), ("p384", "EC"), ("p521", "EC"), ("rsa-2048", "RSA")] {
+        let read = |suffix: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
+            std::fs::read_to_string(format!("{folder}/{name}.{suffix}")).unwrap()
+        };
+        let jwk = read("json").replace(&format!("\"{kind}\""), &format!("\"{kind}-HSM\""));
+        assert!(jwk.contains("-HSM"), "{jwk}");
+        assert_eq!(mount_key(&jwk).unwrap(), read("pem"), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_key_is_too_strange(
+        kty in prop::sample::select(vec!["RSA", "EC", "EC-HSM", "oct", ""]),
+        crv in prop::sample::select(vec!["P-256", "P-384", "P-521", "P-256K", ""]),
+        numbers in prop::collection::vec("[A-Za-z0-9_=-]{0,100}", 4),
+    ) {
+        let [n, e, x, y] = [&numbers[0], &numbers[1], &numbers[2], &numbers[3]];
+        let _ = mount_key(&format!(r#"{{"kty":"{kty}","crv":"{crv}","n":"{n}","e":"{e}","x":"{x}","y":"{y}"}}"#));
+    }
 }
 
 fn mistake(jwk: &str) -> (FailureKind, String) {

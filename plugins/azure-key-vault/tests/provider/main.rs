@@ -1,11 +1,24 @@
 //! The provider from outside: whole mounts over an HTTP that is a list of expected requests and their answers.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests: a panic is a failed test")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is a failed test"
+)]
 
 mod arc_page;
+mod certificates;
 mod classes;
+mod clouds;
+mod failover;
 mod failures;
+mod history;
+mod identities;
 mod keys;
+mod openssl;
+mod parts;
+mod pfx;
 mod strange;
 mod tokens;
 mod wire;

@@ -6,8 +6,15 @@ use proptest::prelude::*;
 
 use crate::wire::{Answer, Wire, class, is_sign_in, request, token};
 
-const OBJECTS: [&str; 3] =
-    ["objectName: s\nobjectType: secret", "objectName: k\nobjectType: key", "objectName: c\nobjectType: cert"];
+const OBJECTS: [&str; 7] = [
+    "objectName: s\nobjectType: secret",
+    "objectName: k\nobjectType: key",
+    "objectName: c\nobjectType: cert",
+    "objectName: h\nobjectType: secret\nobjectVersionHistory: 3",
+    "objectName: l\nobjectType: key\nobjectVersionHistory: 2\nobjectOptional: true",
+    "objectType: secret\nobjectNamePattern: a*\nobjectTags: {a: b}\nobjectAlias: p",
+    "objectName: j\nobjectType: secret\njmesPath: [{path: 'a[0]', objectAlias: x}]",
+];
 
 /// JSON of the right names and wrong values.
 fn body() -> impl Strategy<Value = Vec<u8>> {
@@ -20,6 +27,12 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         Just(r#"{"kid":"https://h/keys/k/v","kty":"EC","crv":"P-521","x":"AQ","y":"AA"}"#.to_owned()),
         Just(r#"{"kid":"","kty":"RSA","n":"AAAA","e":"_w"}"#.to_owned()),
         Just(r#"{"code":7}"#.to_owned()),
+        Just("\"https://kv1.vault.azure.net/secrets/h/versions?x\"".to_owned()),
+        Just("\"application/x-pkcs12\"".to_owned()),
+        Just(
+            r#"[{"id":"https://h/secrets/h/v","attributes":{"created":-1}},{"id":"https://h/secrets/a1"}]"#.to_owned()
+        ),
+        Just(r#"[{"id":"https://h/secrets/a1","attributes":{},"tags":{"a":"b"}}]"#.to_owned()),
     ];
     let name = prop::sample::select(vec![
         "value",
@@ -29,10 +42,13 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         "key",
         "cer",
         "attributes",
+        "nextLink",
         "error",
         "error_codes",
         "access_token",
         "expires_in",
+        "token",
+        "clientid",
     ]);
     let object = prop::collection::vec((name, value), 0..6).prop_map(|entries| {
         let entry = |(name, value): &(&str, String)| format!("\"{name}\":{value}");
@@ -58,7 +74,9 @@ proptest! {
         let wire = Wire::new(|request, before| {
             if is_sign_in(request) { token("t") } else { answers[before % answers.len()].clone() }
         });
-        let mut request = request(class(&OBJECTS));
+        let mut parameters = class(&OBJECTS);
+        parameters.insert("failoverKeyvaultName".into(), "kv2".into());
+        let mut request = request(parameters);
         if !fresh {
             let good = Wire::new(|request, _| if is_sign_in(request) { token("t") } else { crate::wire::secret(request) });
             let first = mount(&crate::wire::request(class(&OBJECTS[..1])), &good).unwrap();
@@ -71,6 +89,29 @@ proptest! {
     fn no_answer_of_entra_is_too_strange(answer in answer()) {
         let wire = Wire::new(|_, _| answer.clone());
         let _ = mount(&request(class(&OBJECTS)), &wire);
+    }
+
+    #[test]
+    fn no_answer_of_a_metadata_service_or_an_nmi_is_too_strange(answer in answer(), nmi in any::<bool>()) {
+        let wire = Wire::new(|_, _| answer.clone());
+        let mode = if nmi { "usePodIdentity" } else { "useVMManagedIdentity" };
+        let mut request = request(crate::wire::class_with(&[(mode, "true")]));
+        (request.pod.name, request.pod.namespace) = ("p".into(), "n".into());
+        let _ = mount(&request, &wire);
+    }
+
+    #[test]
+    fn no_parameter_of_an_identity_is_too_strange(
+        values in prop::collection::vec(prop_oneof![Just("true".to_owned()), Just("adfs".to_owned()), ".{0,20}"], 8),
+        file in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let keys = ["usePodIdentity", "useVMManagedIdentity", "useAzureTokenProxy", "clientID", "userAssignedIdentityID",
+            "tenantID", "cloudName", "cloudEnvFileName"];
+        let changes: Vec<(&str, &str)> = keys.into_iter().zip(values.iter().map(String::as_str)).collect();
+        let mut request = request(crate::wire::class_with(&changes));
+        request.config.insert(values[7].clone(), file);
+        let wire = Wire::new(|request, _| if is_sign_in(request) { token("t") } else { crate::wire::secret(request) });
+        let _ = (coffer_azure_key_vault::check(&request.parameters), mount(&request, &wire));
     }
 }
 

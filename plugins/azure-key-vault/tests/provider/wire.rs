@@ -69,9 +69,22 @@ pub fn name_of(request: &Request) -> &str {
     request.url.split('/').nth(4).unwrap()
 }
 
-/// Whether a request goes to Entra.
+/// Whether a request asks for a token rather than for an object.
 pub fn is_sign_in(request: &Request) -> bool {
-    request.url.starts_with("https://login.")
+    let host = request.url.split('/').nth(2).unwrap();
+    host.starts_with("login.") || host.starts_with("adfs.") || request.url.starts_with("http://")
+}
+
+/// The value of a header.
+pub fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    request.headers.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str())
+}
+
+/// The fields of a form, sorted.
+pub fn form(request: &Request) -> Vec<(String, String)> {
+    let mut fields: Vec<_> = form_urlencoded::parse(&request.body).into_owned().collect();
+    fields.sort();
+    fields
 }
 
 /// A class with these objects, each a list of `field: value` lines.
@@ -93,10 +106,23 @@ pub fn request(parameters: Parameters) -> coffer_azure_key_vault::Request {
     coffer_azure_key_vault::Request {
         parameters,
         secrets: [("clientid".into(), secret(CLIENT_ID)), ("clientsecret".into(), secret("hunter2"))].into(),
-        session: None,
         now: 1_000,
         entropy: [7; 32],
+        ..Default::default()
     }
+}
+
+/// A class with one secret `a` and these parameters as well; a value `-` takes one away.
+pub fn class_with(changes: &[(&str, &str)]) -> Parameters {
+    let mut parameters = class(&["objectName: a\nobjectType: secret"]);
+    for (key, value) in changes {
+        if *value == "-" {
+            parameters.remove(*key);
+        } else {
+            parameters.insert((*key).to_owned(), (*value).to_owned());
+        }
+    }
+    parameters
 }
 
 /// Mounts a class for which every sign-in succeeds and the vault answers with `vault`.
