@@ -2,6 +2,7 @@
 
 mod client;
 mod faults;
+mod nodes;
 mod program;
 mod tokens;
 mod vaults;

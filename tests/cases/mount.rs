@@ -6,13 +6,12 @@
 
 mod arc_page;
 mod cache;
+mod identities;
 mod mistakes;
 mod network;
 mod objects;
 mod output;
-mod program;
 mod refusals;
-mod target;
 mod world;
 
 use world::World;

@@ -1,16 +1,21 @@
 //! Stand-ins for the neighbours of Coffer, over real sockets and real TLS on loopback.
 //!
-//! [`Emulator`] is Microsoft Entra's token endpoint and Azure Key Vault in one HTTPS listener. It checks what the
+//! [`Emulator`] is Microsoft Entra's token endpoint, AD FS, the token proxy of a cluster and Azure Key Vault in one HTTPS
+//! listener, and a node's metadata service and NMI in one without TLS. It checks what the
 //! services check, so that a client that would fail there fails here too, and it misbehaves on demand. It must never
 //! print or log a secret, a token or a value of a query, and must never listen on anything but loopback.
 
+pub mod apiserver;
 pub mod authority;
 pub mod clock;
 pub mod cloud;
 pub mod emulator;
 pub mod entra;
 pub mod faults;
+pub mod kubelet;
 pub mod log;
+pub mod metadata;
+pub mod node;
 pub mod state;
 pub mod vault;
 

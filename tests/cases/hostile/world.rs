@@ -78,6 +78,7 @@ impl World {
             digest: self.bench.ready.digest().to_string().into(),
             pod: request.pod.clone(),
             parameters: Arc::new(request.parameters.clone()),
+            node_identity: true,
             limits: self.bench.ready.limits().egress.clone(),
             deadline: self.bench.deadline(),
             redactor,

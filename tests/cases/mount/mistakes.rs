@@ -34,7 +34,7 @@ async fn objects_that_are_no_yaml_are_located_by_element_and_position() {
 async fn a_missing_parameter_is_named() {
     let world = World::new().await;
     world.class(&class().replace("    keyvaultName: contoso-kv\n", ""));
-    wrong(&world, 65, &["the parameter keyvaultName is missing\n"]).await;
+    wrong(&world, 65, &["keyvaultName is not provided\n"]).await;
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn check_and_mount_say_the_same_about_a_class() {
     let world = World::new().await;
     world.class(&class().replace("keyvaultName", "keyVaultName"));
     let check = world.run(&["check", "class.yaml", "--config", "config.yaml"], &[]).await;
-    let sentence = "the parameter keyvaultName is missing (there is `keyVaultName`: did you mean `keyvaultName`?)";
+    let sentence = "keyvaultName is not provided (there is `keyVaultName`: did you mean `keyvaultName`?)";
     assert_eq!(check.code, Some(65));
     assert_eq!(check.stdout.matches(sentence).count(), 1, "{check:#?}");
     wrong(&world, 65, &[sentence]).await;
@@ -74,7 +74,7 @@ async fn a_secret_without_a_key_names_the_key() {
 async fn an_unknown_cloud_is_answered_with_the_nearest_one() {
     let world = World::new().await;
     world.class(&class().replace("cloudName:", "cloudName: AzureChinaClod"));
-    wrong(&world, 65, &["cloudName `AzureChinaClod` is not a cloud", "did you mean AzureChinaCloud?"]).await;
+    wrong(&world, 65, &["cloudName AzureChinaClod is not valid", "did you mean AzureChinaCloud?"]).await;
 }
 
 #[tokio::test]

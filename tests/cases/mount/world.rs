@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use coffer_tests::harness::{Cloud, Emulator, Settings, vault::Vault};
 
-use super::program::{Program, Run};
-use super::target::Tree;
+use crate::program::{Program, Run};
+use crate::tree::Tree;
 
 pub const VAULT: &str = "contoso-kv";
 pub const HOST: &str = "contoso-kv.vault.azure.net";
@@ -56,7 +56,8 @@ impl World {
         Self::with(Settings { http2: false, ..Settings::default() }).await
     }
 
-    async fn with(settings: Settings) -> Self {
+    /// As [`World::new`], with other settings of the emulator.
+    pub async fn with(settings: Settings) -> Self {
         let program = Program::find();
         let emulator = Emulator::start(settings).await.unwrap();
         let vault = furnish(&emulator, &Cloud::public(), TENANT);

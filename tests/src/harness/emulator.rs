@@ -28,10 +28,11 @@ use super::answer::Answer;
 use super::authority::{Authority, AuthorityError};
 use super::clock::Clock;
 use super::cloud::Cloud;
-use super::entra::{Directory, Issuer, Tenant};
+use super::entra::{Directory, Issuer, Place, Tenant};
 use super::faults::{Fault, Faults, Matcher, Times, TlsFault};
 use super::log::{Counters, Entry, Kind, Log};
-use super::server;
+use super::metadata::Node;
+use super::server::{self, Transport};
 use super::vault::{self, Vaults};
 
 /// How an emulator is started.
@@ -72,6 +73,7 @@ pub enum StartError {
 /// A running emulator; dropping it ends every task and connection of it.
 pub struct Emulator {
     address: SocketAddr,
+    node_address: SocketAddr,
     services: Arc<Services>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -87,15 +89,37 @@ impl Emulator {
         let listen = |source| StartError::Listen { port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let of_node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let of_node = of_node.map_err(|source| StartError::Listen { port: 0, source })?;
+        let node_address = of_node.local_addr().map_err(listen)?;
         let services = Arc::new(Services::new(settings)?);
         let stop = watch::Sender::new(false);
-        let task = tokio::spawn(server::serve(listener, Arc::clone(&services), stop.subscribe()));
-        Ok(Self { address, services, stop, task })
+        let serve = |listener, transport| server::serve(listener, transport, Arc::clone(&services), stop.subscribe());
+        let both = (serve(listener, Transport::Tls), serve(of_node, Transport::Plain));
+        let task = tokio::spawn(async move {
+            tokio::join!(both.0, both.1);
+        });
+        Ok(Self { address, node_address, services, stop, task })
     }
 
     /// Where it listens; every host name it stands for is to be dialled there.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the services of a node listen, without TLS: its metadata service and its NMI.
+    pub fn node_address(&self) -> SocketAddr {
+        self.node_address
+    }
+
+    /// The node, whose identities and pods are to be furnished.
+    pub fn node(&self) -> Node {
+        Node::new(&self.services)
+    }
+
+    /// From now on there is a token proxy, which clients tell from Entra by this TLS server name alone.
+    pub fn token_proxy(&self, server_name: &str) {
+        self.services.directory().proxies.insert(server_name.to_ascii_lowercase());
     }
 
     /// The host names it stands for now: those of the tokens, then those of the vaults.
@@ -240,12 +264,24 @@ impl Services {
     }
 
     pub(crate) fn knows_host(&self, host: &str) -> bool {
-        self.is_login_host(host) || self.vaults().has(host)
+        self.is_login_host(host) || self.is_token_proxy(host) || self.vaults().has(host)
     }
 
-    pub(crate) fn answer(&self, kind: Kind, host: &str, head: &Parts, body: &[u8]) -> Answer {
+    pub(crate) fn is_token_proxy(&self, server_name: &str) -> bool {
+        self.directory().proxies.contains(server_name)
+    }
+
+    /// Whether a connection that named this server may bring requests to this host. A token proxy passes on what is
+    /// meant for Entra; everybody else answers for one name.
+    pub(crate) fn serves(&self, server_name: &str, host: &str) -> bool {
+        server_name == host || self.is_login_host(host) && self.is_token_proxy(server_name)
+    }
+
+    pub(crate) fn answer(&self, kind: Kind, host: &str, server_name: &str, head: &Parts, body: &[u8]) -> Answer {
         if self.is_login_host(host) {
-            return self.directory().answer(kind, host, &self.clouds, self.clock.now(), head, body);
+            let proxied = self.is_token_proxy(server_name);
+            let place = Place { host, clouds: &self.clouds, proxied };
+            return self.directory().answer(kind, &place, self.clock.now(), head, body);
         }
         let now = self.clock.now();
         let caller = self.directory().caller(head, now);

@@ -1,9 +1,10 @@
-//! Microsoft Entra as a client of the token endpoint sees it: tenants, applications with secrets or federated
-//! credentials, tokens, and the refusals with their AADSTS codes.
+//! Microsoft Entra as a client of the token endpoint sees it: tenants, applications with secrets, certificates or
+//! federated credentials, tokens, and the refusals with their AADSTS codes.
 //!
 //! Codes, error names and status codes are the service's; the sentences are our own. Tokens look like signed JWTs but
 //! are checked by a table, so a client that alters one is found out. Secrets and tokens are never shown.
 
+mod certificate;
 mod endpoint;
 mod issuer;
 
@@ -20,8 +21,11 @@ use serde_json::{Value, json};
 use super::answer::{random_guid, random_hex};
 use super::cloud::Cloud;
 use super::emulator::Services;
+use super::metadata::NodeRecord;
 use super::vault::Vault;
+use certificate::Certificate;
 
+pub(crate) use endpoint::Place;
 pub use issuer::Issuer;
 
 /// How many tokens are remembered before those that expired are forgotten.
@@ -77,6 +81,11 @@ pub struct App {
 }
 
 impl App {
+    /// The tenant's id.
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
     /// The client id, in lower case.
     pub fn client_id(&self) -> &str {
         &self.client_id
@@ -110,12 +119,33 @@ impl App {
         self.add_federation(issuer, subject, audience, false)
     }
 
+    /// Lets service account tokens of this issuer for this subject be exchanged through a token proxy, and there only.
+    pub fn bind(&self, issuer: &str, subject: &str) -> &Self {
+        self.change(|app| {
+            app.federations.push(Federation {
+                issuer: issuer.to_owned(),
+                subject: subject.to_owned(),
+                audience: "api://AKSIdentityBinding".to_owned(),
+                check_signature: true,
+                by_proxy: true,
+            });
+        });
+        self
+    }
+
+    /// Adds a certificate, DER, with its public key as it stands in there.
+    pub fn certificate(&self, der: &[u8], public_key: &[u8]) -> &Self {
+        self.change(|app| app.certificates.push(Certificate::new(der, public_key)));
+        self
+    }
+
     fn add_federation(&self, issuer: &str, subject: &str, audience: &str, check_signature: bool) -> &Self {
         let federation = Federation {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
             audience: audience.to_owned(),
             check_signature,
+            by_proxy: false,
         };
         self.change(|app| app.federations.push(federation));
         self
@@ -136,6 +166,9 @@ pub(crate) struct Directory {
     domains: HashMap<String, String>,
     tokens: HashMap<String, TokenRecord>,
     assertions: HashSet<String>,
+    /// TLS server names of token proxies.
+    pub(crate) proxies: HashSet<String>,
+    pub(crate) node: NodeRecord,
     pub(crate) token_lifetime: Option<Duration>,
 }
 
@@ -154,11 +187,12 @@ struct AppRecord {
     object_id: String,
     secrets: Vec<ClientSecret>,
     federations: Vec<Federation>,
+    certificates: Vec<Certificate>,
 }
 
 impl Default for AppRecord {
     fn default() -> Self {
-        Self { object_id: random_guid(), secrets: Vec::new(), federations: Vec::new() }
+        Self { object_id: random_guid(), secrets: Vec::new(), federations: Vec::new(), certificates: Vec::new() }
     }
 }
 
@@ -172,6 +206,8 @@ struct Federation {
     subject: String,
     audience: String,
     check_signature: bool,
+    /// Only through a token proxy, where no other is valid.
+    by_proxy: bool,
 }
 
 struct TokenRecord {
@@ -228,8 +264,14 @@ impl Directory {
         }
     }
 
+    /// The object id of an application, and the resource of the cloud that its tenant lives in.
+    pub(crate) fn principal(&self, tenant: &str, client_id: &str) -> Option<(String, String)> {
+        let tenant = self.tenants.get(tenant)?;
+        Some((tenant.apps.get(client_id)?.object_id.clone(), tenant.cloud.resource.clone()))
+    }
+
     /// A new token and its lifetime in seconds.
-    fn issue(&mut self, caller: Caller, capable: bool, now: i64) -> (String, i64) {
+    pub(crate) fn issue(&mut self, caller: Caller, capable: bool, now: i64) -> (String, i64) {
         let default = if capable { 86_399 } else { 3_599 };
         let lifetime = self.token_lifetime.map_or(default, |set| i64::try_from(set.as_secs()).unwrap_or(i64::MAX));
         let expires = now.saturating_add(lifetime);

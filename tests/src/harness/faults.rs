@@ -170,7 +170,7 @@ impl Times {
     pub const ONCE: Self = Self::Next(1);
 
     /// Whether one is left; takes it.
-    fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self) -> bool {
         match self {
             Self::Always => true,
             Self::Next(0) => false,

@@ -13,8 +13,12 @@ use tokio::sync::{broadcast, watch};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// `POST /{tenant}/oauth2/v2.0/token`.
+    /// `POST /{tenant}/oauth2/v2.0/token`, or `POST /adfs/oauth2/token` of AD FS.
     Token,
+    /// `GET /metadata/identity/oauth2/token` of a node's metadata service.
+    NodeToken,
+    /// `GET /host/token/` of a node's NMI.
+    PodToken,
     /// `GET /common/discovery/instance`.
     InstanceDiscovery,
     /// `GET /{tenant}/v2.0/.well-known/openid-configuration`.

@@ -1,5 +1,5 @@
-//! The HTTPS listener: accepts, shakes hands as whatever host the client names, tells the services apart by that
-//! host, applies the planned faults and keeps the log.
+//! The listeners: accept, shake hands as whatever host the client names, tell the services apart by that host, apply the
+//! planned faults and keep the log. The one without TLS is the node's own, for its metadata service and its NMI.
 //!
 //! Owns every task of the emulator; when its future is dropped they all end. Knows no rule of either service.
 
@@ -17,7 +17,7 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -30,6 +30,7 @@ use super::authority::Flavor;
 use super::emulator::Services;
 use super::faults::{Fault, TlsFault};
 use super::log::{Entry, Kind, Ticket};
+use super::metadata;
 use super::wire::{Broken, End, Payload, Sabotage, Wire};
 
 /// The longest request body that is read; Key Vault's own limit for a secret is 25 KiB.
@@ -39,8 +40,22 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long open requests may take when the emulator is stopped.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How a listener is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// With TLS, which tells the services apart.
+    Tls,
+    /// Without, for the services of a node.
+    Plain,
+}
+
 /// Serves until `stop` turns true, then lets open requests finish for a short while.
-pub(crate) async fn serve(listener: TcpListener, services: Arc<Services>, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    services: Arc<Services>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
@@ -54,7 +69,10 @@ pub(crate) async fn serve(listener: TcpListener, services: Arc<Services>, mut st
         number += 1;
         services.log.connected();
         let connection = Connection { number, services: Arc::clone(&services) };
-        connections.spawn(connection.run(stream, stop.clone()));
+        match transport {
+            Transport::Tls => connections.spawn(connection.run(stream, stop.clone())),
+            Transport::Plain => connections.spawn(connection.run_plain(stream, stop.clone())),
+        };
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -67,11 +85,14 @@ fn classify(services: &Services, method: &Method, host: &str, path: &str) -> Kin
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     if services.is_login_host(host) {
         return match (method, segments.as_slice()) {
-            (_, [_, "oauth2", "v2.0", "token"]) => Kind::Token,
+            (_, [_, "oauth2", "v2.0", "token"] | ["adfs", "oauth2", "token"]) => Kind::Token,
             (_, ["common", "discovery", "instance"]) => Kind::InstanceDiscovery,
             (_, [_, "v2.0", ".well-known", "openid-configuration"]) => Kind::OpenIdConfiguration,
             _ => Kind::Other,
         };
+    }
+    if let Some(kind) = metadata::classify(host, &segments) {
+        return kind;
     }
     match (method.as_str(), segments.as_slice()) {
         ("PUT", ["secrets", _]) => Kind::SetSecret,
@@ -104,7 +125,13 @@ impl Connection {
         };
         let Ok(Some(stream)) = stream else { return };
         self.services.log.shook_hands();
-        self.speak(stream, stopping).await;
+        let server_name = stream.get_ref().1.server_name().unwrap_or_default().to_ascii_lowercase();
+        self.speak(stream, Some(server_name), stopping).await;
+    }
+
+    async fn run_plain(self, stream: TcpStream, stop: watch::Receiver<bool>) {
+        let _ = stream.set_nodelay(true);
+        self.speak(stream, None, stop).await;
     }
 
     /// `None`: the handshake failed, by fault or for real.
@@ -133,8 +160,10 @@ impl Connection {
         start.into_stream(config).await.ok()
     }
 
-    async fn speak(self, stream: TlsStream<TcpStream>, mut stop: watch::Receiver<bool>) {
-        let server_name = stream.get_ref().1.server_name().unwrap_or_default().to_ascii_lowercase();
+    async fn speak<S>(self, stream: S, server_name: Option<String>, mut stop: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let sabotage = Sabotage::default();
         let io = TokioIo::new(Wire::new(stream, sabotage.clone()));
         let exchange = Arc::new(Exchange { connection: self.number, services: self.services, server_name, sabotage });
@@ -182,7 +211,8 @@ impl Drop for StreamsOwner {
 struct Exchange {
     connection: u64,
     services: Arc<Services>,
-    server_name: String,
+    /// None without TLS.
+    server_name: Option<String>,
     sabotage: Sabotage,
 }
 
@@ -250,14 +280,17 @@ impl Exchange {
             Ok(body) => body.to_bytes(),
             Err(_) => return Answer::empty(413),
         };
-        if host != self.server_name {
+        let Some(server_name) = &self.server_name else {
+            return metadata::answer(&self.services, kind, &head);
+        };
+        if !self.services.serves(server_name, host) {
             return Answer::empty(421);
         }
         let pause = if self.services.is_login_host(host) { latency.token } else { latency.vault };
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        self.services.answer(kind, host, &head, &body)
+        self.services.answer(kind, host, server_name, &head, &body)
     }
 
     fn damage(&self, answer: Answer, fault: &Fault, version: Version, ticket: Ticket) -> Response<Payload> {

@@ -1,5 +1,5 @@
 //! The HTTP side of Entra: the token endpoint of version 2.0 for the client credentials grant, and the two discovery
-//! documents that Microsoft's libraries read first.
+//! documents that Microsoft's libraries read first. The tenant `adfs` is AD FS, with an endpoint of its own.
 //!
 //! The order of checks: method, grant type present, tenant, grant type, client id, scope, application, credential. A
 //! refusal never repeats a secret or an assertion.
@@ -11,12 +11,14 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde_json::{Value, json};
 
-use super::{Caller, ClientSecret, Directory, Federation, claims_of};
+use super::{AppRecord, Caller, ClientSecret, Directory, Federation, certificate, claims_of};
 use crate::harness::answer::{Answer, random_guid};
 use crate::harness::cloud::Cloud;
 use crate::harness::log::Kind;
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// Where AD FS, which stands in for Entra in some custom clouds, gives tokens.
+const ADFS_PATH: &str = "/adfs/oauth2/token";
 /// Scopes that name no resource and are ignored beside one that does.
 const OPENID_SCOPES: [&str; 4] = ["openid", "profile", "offline_access", "email"];
 /// Resources that every tenant has beside the cloud's vaults.
@@ -44,22 +46,33 @@ impl Refusal {
     }
 }
 
+/// Where a request arrived.
+pub(crate) struct Place<'a> {
+    /// The login host that it names.
+    pub(crate) host: &'a str,
+    /// Every cloud.
+    pub(crate) clouds: &'a [Cloud],
+    /// Whether it came through a token proxy.
+    pub(crate) proxied: bool,
+}
+
+/// What a client brings to show that it is who it says, and where.
+struct Proof<'a> {
+    form: &'a Form,
+    endpoint: String,
+    proxied: bool,
+    now: i64,
+}
+
 impl Directory {
     /// Answers a request to a login host.
-    pub(crate) fn answer(
-        &mut self,
-        kind: Kind,
-        host: &str,
-        clouds: &[Cloud],
-        now: i64,
-        head: &Parts,
-        body: &[u8],
-    ) -> Answer {
+    pub(crate) fn answer(&mut self, kind: Kind, place: &Place<'_>, now: i64, head: &Parts, body: &[u8]) -> Answer {
         let tenant = head.uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        let host = place.host;
         let outcome = match kind {
-            Kind::Token => self.token(tenant, host, now, head, body),
+            Kind::Token => self.token(tenant, place, now, head, body),
             Kind::OpenIdConfiguration => self.tenant(tenant, host).map(|_| openid_configuration(host, tenant)),
-            Kind::InstanceDiscovery => Ok(instance_discovery(clouds, host, head)),
+            Kind::InstanceDiscovery if !place.proxied => Ok(instance_discovery(place.clouds, host, head)),
             _ => return stamp(Answer::empty(404), head),
         };
         let answer = match outcome {
@@ -69,20 +82,40 @@ impl Directory {
         stamp(answer, head)
     }
 
-    fn token(&mut self, tenant: &str, host: &str, now: i64, head: &Parts, body: &[u8]) -> Result<Value, Refusal> {
+    fn token(
+        &mut self,
+        tenant: &str,
+        place: &Place<'_>,
+        now: i64,
+        head: &Parts,
+        body: &[u8],
+    ) -> Result<Value, Refusal> {
         if head.method != Method::POST {
             return Err(Refusal::new(400, "invalid_request", 900_561, "only POST is understood here"));
         }
         let form = Form::read(head, body);
         let grant = form.required("grant_type")?;
-        let (id, cloud) = self.tenant(tenant, host)?;
+        let (id, cloud) = self.tenant(tenant, place.host)?;
+        let adfs = tenant.eq_ignore_ascii_case("adfs");
+        if adfs != (head.uri.path() == ADFS_PATH) {
+            return Err(Refusal::new(404, "invalid_request", 900_023, "there is no such endpoint here"));
+        }
         if grant != "client_credentials" {
             let text = format!("the grant type '{grant}' is not supported");
             return Err(Refusal::new(400, "unsupported_grant_type", 70_003, text));
         }
         let client_id = form.required("client_id")?.to_ascii_lowercase();
-        let audience = audience(form.required("scope")?, &cloud, &id)?;
-        let object_id = self.authenticate(&id, &client_id, &form, now)?;
+        let audience = match adfs {
+            true => resource(form.required("resource")?, &cloud)?,
+            false => audience(form.required("scope")?, &cloud, &id)?,
+        };
+        let proof = Proof {
+            form: &form,
+            endpoint: format!("https://{}{}", place.host, head.uri.path()),
+            proxied: place.proxied,
+            now,
+        };
+        let object_id = self.authenticate(&id, &client_id, &proof)?;
         let capable = form.value("claims").is_some_and(|claims| claims.to_ascii_lowercase().contains("\"cp1\""));
         let caller = Caller { tenant: id, client_id, object_id, audience };
         let (token, lifetime) = self.issue(caller, capable, now);
@@ -109,20 +142,20 @@ impl Directory {
     }
 
     /// The object id of the application, if it is who it says it is.
-    fn authenticate(&self, tenant: &str, client_id: &str, form: &Form, now: i64) -> Result<String, Refusal> {
+    fn authenticate(&self, tenant: &str, client_id: &str, proof: &Proof<'_>) -> Result<String, Refusal> {
         let app = self.tenants.get(tenant).and_then(|tenant| tenant.apps.get(client_id)).ok_or_else(|| {
             let text = format!("application '{client_id}' was not found in the directory '{tenant}'");
             Refusal::new(400, "unauthorized_client", 700_016, text)
         })?;
-        match (form.value("client_assertion"), form.value("client_secret")) {
+        match (proof.form.value("client_assertion"), proof.form.value("client_secret")) {
             (Some(assertion), _) => {
-                if form.required("client_assertion_type")? != JWT_BEARER {
+                if proof.form.required("client_assertion_type")? != JWT_BEARER {
                     let text = "the client assertion type is not supported";
                     return Err(Refusal::new(400, "invalid_request", 700_021, text));
                 }
-                self.check_assertion(&app.federations, client_id, assertion, now)?;
+                self.check_assertion(app, client_id, assertion, proof)?;
             }
-            (None, Some(secret)) => check_secret(&app.secrets, client_id, secret, now)?,
+            (None, Some(secret)) => check_secret(&app.secrets, client_id, secret, proof.now)?,
             (None, None) => {
                 let text = "the client credentials grant needs 'client_assertion' or 'client_secret'";
                 return Err(Refusal::client(7_000_216, text));
@@ -133,19 +166,27 @@ impl Directory {
 
     fn check_assertion(
         &self,
-        federations: &[Federation],
+        app: &AppRecord,
         client_id: &str,
         assertion: &str,
-        now: i64,
+        proof: &Proof<'_>,
     ) -> Result<(), Refusal> {
         let claims = claims_of(assertion)
             .ok_or_else(|| Refusal::new(400, "invalid_request", 50_027, "the client assertion is not a JWT"))?;
+        if let Some(header) = certificate::header_of(assertion).filter(|_| !proof.proxied) {
+            let kept = &app.certificates;
+            return certificate::check(kept, assertion, &header, &claims, client_id, &proof.endpoint, proof.now)
+                .map_err(|(code, text)| Refusal::client(code, text));
+        }
+        let now = proof.now;
         let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
         let time = |name: &str| claims.get(name).and_then(Value::as_i64);
         let for_client = |code, what: &str, value: &str| {
             Refusal::client(code, format!("no federated identity of '{client_id}' has the {what} '{value}'"))
         };
-        let mut fitting: Vec<&Federation> = federations.iter().filter(|kept| kept.issuer == text("iss")).collect();
+        let mut fitting: Vec<&Federation> = app.federations.iter().filter(|kept| kept.issuer == text("iss")).collect();
+        // A token proxy exchanges its own kind of token and no other, and Entra never takes that one.
+        fitting.retain(|kept| kept.by_proxy == proof.proxied);
         if fitting.is_empty() {
             return Err(for_client(700_211, "issuer", text("iss")));
         }
@@ -183,6 +224,14 @@ fn audiences(claims: &Value) -> Vec<&str> {
         Some(Value::String(one)) => vec![one],
         _ => Vec::new(),
     }
+}
+
+/// The resource that AD FS is asked for by name.
+fn resource(named: &str, cloud: &Cloud) -> Result<String, Refusal> {
+    if named.trim_end_matches('/') != cloud.resource {
+        return Err(Refusal::new(400, "invalid_resource", 500_011, "there is no relying party of this name"));
+    }
+    Ok(named.to_owned())
 }
 
 /// The resource that a scope asks for. A trailing slash of it stays: the vault, not Entra, minds it.

@@ -1,4 +1,6 @@
-//! The program and the component under test, and a cache in which the component is compiled already.
+//! The program and the components under test, and a cache in which the components are compiled already.
+//!
+//! Everything that a test here runs as a program comes from this file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +22,9 @@ pub struct Program {
     pub coffer: PathBuf,
     /// The Azure provider.
     pub component: PathBuf,
-    /// A cache that holds the component.
+    /// The provider of many modes (`tests/guests/modes`).
+    pub guest: PathBuf,
+    /// A cache that holds the Azure provider, and the guest for who asked for it.
     pub cache: PathBuf,
 }
 
@@ -32,7 +36,7 @@ pub struct Run {
     pub stderr: String,
 }
 
-/// A class that `coffer check` accepts.
+/// A class of the Azure provider that `coffer check` accepts.
 const GOOD: &str = "\
 apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass
@@ -50,6 +54,18 @@ spec:
           objectType: secret
 ";
 
+/// A class of the guest that `coffer check` accepts.
+const WELL_BEHAVED: &str = "\
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata:
+  name: good
+spec:
+  provider: guest
+  parameters:
+    mode: behaves
+";
+
 impl Program {
     /// Finds everything; the first call compiles the component, the others wait for it.
     pub fn find() -> &'static Self {
@@ -61,29 +77,41 @@ impl Program {
             let program = Self {
                 coffer: programs.join("coffer"),
                 component: target.join("components/azure-key-vault.wasm"),
+                guest: target.join("components/guest-modes.wasm"),
                 cache: target.join("test-cache"),
             };
-            for needed in [&program.coffer, &program.component] {
+            for needed in [&program.coffer, &program.component, &program.guest] {
                 assert!(needed.exists(), "{} is missing: run `make test`", needed.display());
             }
-            program.compile();
+            program.compile(GOOD, &format!("azure: {{{}", program.plugin()));
             program
         })
     }
 
-    /// A configuration's part that every test shares: which component, and time to compile it without optimisation.
-    pub fn plugin(&self) -> String {
-        format!("plugin: {{file: {}}}", self.component.display())
+    /// As [`Program::find`], with the guest compiled too.
+    pub fn with_guest() -> &'static Self {
+        static COMPILED: OnceLock<()> = OnceLock::new();
+        let program = Self::find();
+        COMPILED.get_or_init(|| {
+            program.compile(WELL_BEHAVED, &format!("guest: {{{}", plugin(&program.guest)));
+        });
+        program
     }
 
-    fn compile(&self) {
+    /// The configuration's words for the Azure provider.
+    pub fn plugin(&self) -> String {
+        plugin(&self.component)
+    }
+
+    /// `provider` is the beginning of a provider's configuration. Compiling without optimisation takes its time.
+    fn compile(&self, class: &str, provider: &str) {
         if !self.cache.exists() {
             fs::DirBuilder::new().mode(0o700).create(&self.cache).unwrap();
         }
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("class.yaml"), GOOD).unwrap();
-        let (cache, plugin) = (self.cache.display(), self.plugin());
-        let config = format!("cache: {cache}\nproviders: {{azure: {{{plugin}, limits: {{compileTime: 300s}}}}}}\n");
+        fs::write(folder.path().join("class.yaml"), class).unwrap();
+        let cache = self.cache.display();
+        let config = format!("cache: {cache}\nproviders: {{{provider}, limits: {{compileTime: 300s}}}}}}\n");
         fs::write(folder.path().join("config.yaml"), config).unwrap();
         let output = std::process::Command::new(&self.coffer)
             .args(["check", "class.yaml", "--config", "config.yaml"])
@@ -114,6 +142,11 @@ impl Program {
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+/// The configuration's words for a component.
+pub fn plugin(component: &Path) -> String {
+    format!("plugin: {{file: {}}}", component.display())
 }
 
 impl Run {

@@ -1,4 +1,4 @@
-//! A target folder as it is on disk, down to inodes and times, to be compared with what it was.
+//! A folder as it is on disk, down to inodes and times, to be compared with what it was.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,13 +9,17 @@ use std::path::{Path, PathBuf};
 #[derive(PartialEq, Eq)]
 pub struct Tree(BTreeMap<PathBuf, Entry>);
 
-#[derive(PartialEq, Eq)]
-struct Entry {
-    inode: u64,
-    mode: u32,
-    changed: (i64, i64),
+/// One entry. Any write to it changes `changed`, which nobody can set.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub inode: u64,
+    /// Kind and permissions.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    pub changed: (i64, i64),
     /// The bytes of a file, what a link points to, nothing of a folder.
-    content: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 /// Paths only: contents are secrets.
@@ -34,6 +38,34 @@ impl Tree {
         add(folder, Path::new(""), &mut entries);
         Some(Self(entries))
     }
+
+    /// The entry of this path, which must be there.
+    pub fn entry(&self, path: &str) -> &Entry {
+        self.0.get(Path::new(path)).unwrap_or_else(|| panic!("{path:?} is not in {self:?}"))
+    }
+
+    /// The names at the top, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let top = self.0.keys().filter(|path| path.components().count() == 1);
+        top.map(|path| path.to_str().unwrap()).collect()
+    }
+
+    /// Everything, by path.
+    pub fn entries(&self) -> impl Iterator<Item = (&Path, &Entry)> {
+        self.0.iter().map(|(path, entry)| (path.as_path(), entry))
+    }
+}
+
+impl Entry {
+    /// Permission bits.
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+
+    /// The bytes of a file or a link as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.content).unwrap()
+    }
 }
 
 fn add(folder: &Path, path: &Path, entries: &mut BTreeMap<PathBuf, Entry>) {
@@ -45,7 +77,9 @@ fn add(folder: &Path, path: &Path, entries: &mut BTreeMap<PathBuf, Entry>) {
         _ => fs::read(&place).unwrap(),
     };
     let changed = (status.ctime(), status.ctime_nsec());
-    entries.insert(path.to_owned(), Entry { inode: status.ino(), mode: status.mode(), changed, content });
+    let owner = (status.uid(), status.gid());
+    let entry = Entry { inode: status.ino(), mode: status.mode(), owner, changed, content };
+    entries.insert(path.to_owned(), entry);
     if status.is_dir() {
         for entry in fs::read_dir(&place).unwrap() {
             add(folder, &path.join(entry.unwrap().file_name()), entries);
