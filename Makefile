@@ -2,7 +2,7 @@
 # without a wasm toolchain; what needs components says so.
 #
 # Host programs and tests are always built with the default members of the workspace: a narrower selection would
-# unify features differently and compile dependencies a second time.
+# unify features differently and compile dependencies a second time. `--bin` leaves out programs, not members.
 
 .NOTPARALLEL:
 .SUFFIXES:
@@ -23,9 +23,9 @@ help: ## Show this list
 
 .PHONY: demo
 demo: steps := 3
-demo: compiler ## Mount secrets from a fake Key Vault into a folder, without a cluster
+demo: compiler ## Mount secrets from a fake Key Vault into a folder and into pods, without a cluster
 	@$(call step,1,the host programs: some minutes the first time)
-	@cargo build
+	@cargo build --bin coffer --bin coffer-demo --bin coffer-componentize
 	@$(call step,2,the Azure provider and a hostile one: Rust to WebAssembly)
 	@plugins/build.sh $(PROVIDERS) coffer-guest-modes
 	@$(call step,3,run)
@@ -40,7 +40,7 @@ guests: ## Build the guests of the tests: target/components/guest-*.wasm
 	@plugins/build.sh $(GUESTS)
 
 .PHONY: test
-test: compiler strace ## Build everything and run every test that needs no cluster
+test: compiler tools ## Build everything and run every test that needs no cluster
 	@cargo build
 	@plugins/build.sh $(PROVIDERS) $(GUESTS)
 	@cargo test
@@ -69,10 +69,12 @@ clean: ## Remove everything that was built
 	@cargo clean
 
 # ring compiles C; the test of the volume's writer counts system calls.
-.PHONY: compiler strace
+.PHONY: compiler tools
 compiler:
 	@command -v cc >/dev/null || .ci/install-packages gcc libc6-dev
-strace:
+tools:
 	@command -v strace >/dev/null || .ci/install-packages strace
+	@command -v openssl >/dev/null || .ci/install-packages openssl
+	@command -v nsenter >/dev/null || .ci/install-packages util-linux
 
 step = printf '\n[%s/%s] %s\n' '$(1)' '$(steps)' '$(2)'

@@ -5,6 +5,7 @@
 
 mod memory;
 mod network;
+mod node;
 mod plugin;
 mod sandbox;
 mod table;
@@ -51,6 +52,9 @@ fn run(parts: &[OsString]) -> Result<()> {
         }
         if wanted("memory") {
             memory::measure(&built).await?.print()?;
+        }
+        if wanted("node") {
+            node::measure(&built).await?;
         }
         Ok(())
     })

@@ -31,7 +31,7 @@ pub(crate) async fn measure(built: &Built) -> Result<Table> {
     let emulator = emulator().await?;
     let folder = built.scratch.path();
     std::fs::write(folder.join("ca.pem"), emulator.ca_pem())?;
-    std::fs::write(folder.join("config.yaml"), config(built, &emulator.address().to_string()))?;
+    std::fs::write(folder.join("config.yaml"), config(built, "cache", &emulator.address().to_string()))?;
     std::fs::write(folder.join("secret.yaml"), secret())?;
 
     let mut table = Table::new("Peak resident memory", ["", "median", "largest"]);
@@ -66,10 +66,11 @@ async fn peaks(built: &Built, arguments: &[&str]) -> Result<Vec<i64>> {
     Ok(peaks)
 }
 
-fn config(built: &Built, address: &str) -> String {
+/// A configuration with the grant for the emulator.
+pub(crate) fn config(built: &Built, cache: &str, address: &str) -> String {
     let component = built.component.display();
     format!(
-        "cache: cache\nproviders:\n  azure:\n    plugin: {{file: '{component}'}}\n    egress:\n\
+        "cache: {cache}\nproviders:\n  azure:\n    plugin: {{file: '{component}'}}\n    egress:\n\
          \x20     - {{rule: 'GET https://{{keyvaultName}}.vault.azure.net/', connect: '{address}', ca: [ca.pem]}}\n\
          \x20     - {{rule: 'POST https://login.microsoftonline.com/{{tenantID|tenantId}}/oauth2/v2.0/token', \
          connect: '{address}', ca: [ca.pem]}}\n"

@@ -128,6 +128,7 @@ fn natively(parameters: &BTreeMap<String, String>, objects: usize) -> Result<Vec
             session: session.take(),
             now: 1_800_000_000,
             entropy: [7; 32],
+            ..Default::default()
         };
         let started = Instant::now();
         let outcome =

@@ -46,6 +46,10 @@ impl Sample {
         self.0.get(rank).copied().unwrap_or_default()
     }
 
+    pub(crate) fn mean(&self) -> Duration {
+        self.0.iter().sum::<Duration>() / u32::try_from(self.0.len().max(1)).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }

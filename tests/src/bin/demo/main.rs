@@ -2,7 +2,9 @@
 //!
 //! It follows the walk-through for Arc-enabled Kubernetes: the class and the Secret are those of that page, with the
 //! placeholders filled in. Every step is a command of the real program, shown before it runs; nothing is staged but the
-//! network. Folders are below `target/demo`, made anew by each run.
+//! network, and in the last step kubelet and the API server. Folders are below `target/demo`, made anew by each run.
+
+mod node;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -79,6 +81,9 @@ async fn run() -> Result<()> {
     }
     ensure!(!demo.folder.join("etc").exists(), "a file was written outside the volume");
 
+    title("7  The same as the CSI driver of a node")?;
+    node::show(&demo, &emulator, &vault).await?;
+
     title("That was Coffer")?;
     say(&format!("Configuration, manifests and volumes are in {}.", demo.shown.display()))
 }
@@ -124,10 +129,10 @@ impl Demo {
                 .replace("<emulator>", &emulator.address().to_string())
         };
         for (name, text) in [
-            ("secretproviderclass.yaml", include_str!("../../demo/secretproviderclass.yaml")),
-            ("secrets-store-creds.yaml", include_str!("../../demo/secrets-store-creds.yaml")),
-            ("hostile.yaml", include_str!("../../demo/hostile.yaml")),
-            ("config.yaml", include_str!("../../demo/config.yaml")),
+            ("secretproviderclass.yaml", include_str!("../../../demo/secretproviderclass.yaml")),
+            ("secrets-store-creds.yaml", include_str!("../../../demo/secrets-store-creds.yaml")),
+            ("hostile.yaml", include_str!("../../../demo/hostile.yaml")),
+            ("config.yaml", include_str!("../../../demo/config.yaml")),
         ] {
             fs::write(self.folder.join(name), fill(text))?;
         }
