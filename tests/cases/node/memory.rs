@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use coffer_tests::harness::kubelet::{Pod, Volume};
 
 use super::patience::eventually;
-use super::world::{CLASS, CLIENT_ID, SECRET, World};
+use super::world::{CLASS, CLIENT_ID, SECRET, Setup, World};
 
 /// No secret of another test, and long enough to be found by no accident.
 const VALUE: &str = "canary that nobody may find in any memory";
@@ -58,7 +58,8 @@ fn count_in(memory: &File, range: Range<u64>, needle: &[u8]) -> usize {
 
 #[tokio::test]
 async fn of_a_volume_that_is_gone_no_secret_is_left() {
-    let world = World::new().await;
+    // Where rotation is on, the timer needs kubelet's last words as long as the volume lives.
+    let world = World::with(Setup::rotating("1h")).await;
     let app = world.emulator.tenant(super::world::TENANT).app(CLIENT_ID);
     app.secret(CLIENT_SECRET);
     world.vault.secret(SECRET).set(VALUE);
