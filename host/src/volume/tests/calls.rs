@@ -124,9 +124,35 @@ fn trace(target: &Path, group: Option<u32>) -> String {
     let output = format!("--output={}", trace.path().display());
     let status = strace(target, group, &[&output, "--decode-fds=path", "--string-limit=0"]);
     assert!(status.success(), "{status}: strace must be able to trace a child here");
-    let trace = std::fs::read_to_string(trace.path()).unwrap();
+    let trace = join(&std::fs::read_to_string(trace.path()).unwrap());
     assert!(trace.contains(BEGIN) && trace.contains(END), "the write is not in the trace");
     trace
+}
+
+/// The trace with each call on one line. Where another thread of the child is in the way, strace writes a call in two
+/// parts: `PID call(… <unfinished ...>` and `PID <... call resumed>…`.
+fn join(trace: &str) -> String {
+    let (mut begun, mut joined) = (BTreeMap::new(), String::new());
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').unwrap();
+        if let Some(start) = line.strip_suffix("<unfinished ...>") {
+            begun.insert(thread, start);
+            continue;
+        }
+        let rest = call.trim_start().strip_prefix("<... ").and_then(|call| call.split_once(" resumed>"));
+        match rest.and_then(|(_, rest)| Some((begun.remove(thread)?, rest))) {
+            Some((start, rest)) => joined.push_str(&format!("{start}{rest}\n")),
+            None => joined.push_str(&format!("{line}\n")),
+        }
+    }
+    joined
+}
+
+#[test]
+fn a_call_that_strace_tells_in_two_parts_is_one() {
+    let trace =
+        "7 mkdirat(3</v>, \"a\" <unfinished ...>\n8 fcntl(1, F_GETFL) = 0\n7 <... mkdirat resumed>, 0700) = 0\n";
+    assert_eq!(join(trace), "8 fcntl(1, F_GETFL) = 0\n7 mkdirat(3</v>, \"a\" , 0700) = 0\n");
 }
 
 /// The changing calls of the child's write, in the words of [`change_in`].
