@@ -37,17 +37,13 @@ async fn no_thread_has_more_than_it_needs_and_none_can_get_more() {
 }
 
 #[tokio::test]
-async fn the_process_leaves_no_core_dump_and_shows_its_memory_to_nobody() {
+async fn the_process_leaves_no_core_dump() {
     let world = World::new().await;
     let id = world.driver().id();
     let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     let numbers: Vec<&str> = core.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
     assert_eq!(numbers, ["0", "0"], "{core}");
-    if !skip_without_root("looking at a process as somebody else") {
-        let environment = fs::metadata(format!("/proc/{id}/environ")).unwrap();
-        assert_eq!(std::os::unix::fs::MetadataExt::uid(&environment), 0);
-    }
 }
 
 #[tokio::test]
