@@ -25,7 +25,8 @@ impl Tasks {
         name: &'static str,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        let span = tracing::debug_span!(target: "coffer::tasks", "task", name);
+        // Without the one that starts it: a line of the log names one task, once.
+        let span = tracing::debug_span!(target: "coffer::tasks", parent: None, "task", name);
         self.tracker.spawn(task.instrument(span))
     }
 
