@@ -122,8 +122,11 @@ lint() {
 build() {
     choose_toolchain
     say_toolchain
-    # shellcheck disable=SC2086 # one word per argument
-    wasm_cargo build $selection
+    for package in "$@"; do
+        # Of a crate that is a library for Rust as well, cargo optimises nothing at link time, whatever the profile says:
+        # a seventh of the provider's size. So the component's kind is named; only `rustc` takes it, one package a time.
+        wasm_cargo rustc --package "$package" --crate-type cdylib
+    done
     if [ -z "${COMPONENTIZE:-}" ]; then
         cargo build --quiet --package coffer-componentize
         COMPONENTIZE=target/debug/coffer-componentize
