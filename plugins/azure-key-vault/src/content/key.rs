@@ -5,13 +5,15 @@
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use p256::pkcs8::EncodePublicKey;
+use p256::elliptic_curve::point::AffineCoordinates;
+use p256::elliptic_curve::{AffinePoint, CurveArithmetic, FieldBytes};
 use pkcs1::{RsaPublicKey, UintRef};
-use spki::SubjectPublicKeyInfoRef;
-use spki::der::asn1::BitStringRef;
+use spki::der::asn1::{AnyRef, BitStringRef};
 use spki::der::pem::LineEnding;
 use spki::der::{Encode, EncodePem};
+use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
+use super::private_key::{EC, P256, P384, P521};
 use crate::vault::answer::Jwk;
 
 /// RFC 7515 section 2: no padding. Some writers pad.
@@ -56,43 +58,54 @@ pub(super) fn to_pem(jwk: &Jwk) -> Result<String, Error> {
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<String, Error> {
-    let encoding = |_| Error::Encoding;
-    let uint = |bytes| UintRef::new(bytes).map_err(encoding);
+    let uint = |bytes| UintRef::new(bytes).map_err(|_| Error::Encoding);
     let key = RsaPublicKey { modulus: uint(modulus)?, public_exponent: uint(exponent)? };
-    let key = key.to_der().map_err(encoding)?;
-    let subject_public_key = BitStringRef::from_bytes(&key).map_err(encoding)?;
-    SubjectPublicKeyInfoRef { algorithm: pkcs1::ALGORITHM_ID, subject_public_key }
-        .to_pem(LineEnding::LF)
-        .map_err(encoding)
+    pem(pkcs1::ALGORITHM_ID, &key.to_der().map_err(|_| Error::Encoding)?)
 }
 
 fn elliptic(jwk: &Jwk) -> Result<String, Error> {
-    let curve = jwk.crv.as_deref().ok_or(Error::Missing("crv"))?;
-    let point = |size| point(&number("x", &jwk.x)?, &number("y", &jwk.y)?, size);
-    let pem = match curve {
-        "P-256" => pem(&p256::PublicKey::from_sec1_bytes(&point(32)?).map_err(|_| Error::Point)?),
-        "P-384" => pem(&p384::PublicKey::from_sec1_bytes(&point(48)?).map_err(|_| Error::Point)?),
-        "P-521" => pem(&p521::PublicKey::from_sec1_bytes(&point(66)?).map_err(|_| Error::Point)?),
+    let name = jwk.crv.as_deref().ok_or(Error::Missing("crv"))?;
+    let (curve, size) = match name {
+        "P-256" => (P256, 32),
+        "P-384" => (P384, 48),
+        "P-521" => (P521, 66),
         other => return Err(Error::Curve(crate::failure::tidy(other, 40))),
     };
-    pem.ok_or(Error::Encoding)
-}
-
-fn pem(key: &impl EncodePublicKey) -> Option<String> {
-    key.to_public_key_pem(LineEnding::LF).ok()
-}
-
-/// The uncompressed point of SEC 1 section 2.3.3, coordinates padded on the left.
-fn point(x: &[u8], y: &[u8], size: usize) -> Result<Vec<u8>, Error> {
-    let mut point = vec![4];
-    for coordinate in [x, y] {
-        let zeros = coordinate.iter().take_while(|byte| **byte == 0).count();
-        let digits = coordinate.get(zeros..).unwrap_or_default();
-        let padding = size.checked_sub(digits.len()).ok_or(Error::Point)?;
-        point.resize(point.len() + padding, 0);
-        point.extend_from_slice(digits);
+    let (x, y) = (coordinate("x", &jwk.x, size)?, coordinate("y", &jwk.y, size)?);
+    let is_point = match name {
+        "P-256" => is_point::<p256::NistP256>(&x, &y),
+        "P-384" => is_point::<p384::NistP384>(&x, &y),
+        _ => is_point::<p521::NistP521>(&x, &y),
+    };
+    if !is_point {
+        return Err(Error::Point);
     }
-    Ok(point)
+    // The uncompressed point of SEC 1 section 2.3.3.
+    pem(AlgorithmIdentifierRef { oid: EC, parameters: Some(AnyRef::from(&curve)) }, &[&[4], &*x, &*y].concat())
+}
+
+fn is_point<C>(x: &[u8], y: &[u8]) -> bool
+where
+    C: CurveArithmetic,
+    AffinePoint<C>: AffineCoordinates<FieldRepr = FieldBytes<C>>,
+{
+    let (Ok(x), Ok(y)) = (FieldBytes::<C>::try_from(x), FieldBytes::<C>::try_from(y)) else { return false };
+    AffinePoint::<C>::from_coordinates(&x, &y).is_some().into()
+}
+
+fn pem(algorithm: AlgorithmIdentifierRef<'_>, key: &[u8]) -> Result<String, Error> {
+    let subject_public_key = BitStringRef::from_bytes(key).map_err(|_| Error::Encoding)?;
+    SubjectPublicKeyInfoRef { algorithm, subject_public_key }.to_pem(LineEnding::LF).map_err(|_| Error::Encoding)
+}
+
+/// A coordinate in `size` bytes, padded on the left.
+fn coordinate(name: &'static str, text: &Option<String>, size: usize) -> Result<Vec<u8>, Error> {
+    let bytes = number(name, text)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let digits = bytes.get(zeros..).unwrap_or_default();
+    let mut padded = vec![0; size.checked_sub(digits.len()).ok_or(Error::Point)?];
+    padded.extend_from_slice(digits);
+    Ok(padded)
 }
 
 fn number(name: &'static str, text: &Option<String>) -> Result<Vec<u8>, Error> {

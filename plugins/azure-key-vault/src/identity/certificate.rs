@@ -1,18 +1,18 @@
 //! A client certificate with its private key, and the assertion that proves the key's possession (RFC 7523, section 3).
 //!
-//! Reads PEM as `openssl` and vaults write it: PKCS#8, PKCS#1 and SEC1 keys, unencrypted, beside one or more
-//! certificates in any order. The assertion is good for ten minutes, for one token endpoint, and once. No key, and no part
-//! of one, is in an error.
+//! Reads PEM as `openssl` and vaults write it: an RSA key, PKCS#8 or PKCS#1, unencrypted, beside one or more certificates
+//! in any order. Azure's own libraries sign in with no other kind, nor does this. The assertion is good for ten minutes,
+//! for one token endpoint, and once. No key, and no part of one, is in an error.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
-use p256::pkcs8::DecodePrivateKey;
 use rsa::PrivateKey as RsaPrivateKey;
 use rsa::pkcs1::{DecodeRsaPrivateKey, EncodeRsaPublicKey};
+use rsa::pkcs8::DecodePrivateKey;
 use rsa::sha2::{Digest, Sha256};
-use rsa::signature::{RandomizedSigner, SignatureEncoding, Signer};
+use rsa::signature::{RandomizedSigner, SignatureEncoding};
 use serde_json::json;
 use sha1::Sha1;
 use zeroize::Zeroizing;
@@ -26,7 +26,7 @@ const MOST_BLOCKS: usize = 32;
 /// A certificate and its key.
 pub(super) struct Certificate {
     der: Vec<u8>,
-    key: Key,
+    key: Box<RsaPrivateKey>,
 }
 
 /// What an assertion is made of besides the certificate.
@@ -60,18 +60,12 @@ pub(super) enum Error {
     Keys,
     #[error("has an encrypted private key: decrypt it, with `openssl pkey` say, before it goes into the Secret")]
     Encrypted,
-    #[error("has a private key that is neither RSA (up to 4096 bits) nor on the curve P-256 or P-384")]
+    #[error("has a private key that is not RSA of up to 4096 bits: no other kind signs in")]
     KeyType,
     #[error("has a private key that belongs to none of its certificates")]
     Foreign,
     #[error("has a private key that cannot sign")]
     Unable,
-}
-
-enum Key {
-    Rsa(Box<RsaPrivateKey>),
-    P256(Box<p256::ecdsa::SigningKey>),
-    P384(Box<p384::ecdsa::SigningKey>),
 }
 
 /// One block of a PEM text (RFC 7468).
@@ -87,7 +81,7 @@ impl Certificate {
         let mut keys = blocks.iter().filter(|block| block.label.ends_with("PRIVATE KEY"));
         let mut certificates = blocks.iter().filter(|block| block.label == "CERTIFICATE").peekable();
         let key = match (keys.next(), keys.next()) {
-            (Some(block), None) => Key::read(block)?,
+            (Some(block), None) => read_key(block)?,
             (Some(_), Some(_)) => return Err(Error::Keys),
             (None, _) if certificates.peek().is_some() => return Err(Error::NoKey),
             (None, _) => return Err(Error::NotPem),
@@ -96,7 +90,7 @@ impl Certificate {
             return Err(Error::NoCertificate);
         }
         // A certificate holds its own public key, bit for bit; an authority's holds another one.
-        let public = key.public()?;
+        let public = key.to_public_key().to_pkcs1_der().map_err(|_| Error::KeyType)?.into_vec();
         let mut own = certificates.filter(|block| block.der.windows(public.len()).any(|part| part == public));
         let own = own.next().ok_or(Error::Foreign)?;
         Ok(Self { der: own.der.to_vec(), key })
@@ -110,83 +104,37 @@ impl Certificate {
         let mut id = [0; 16];
         random.fill_bytes(&mut id);
         let header = match subject.adfs {
-            true => json!({"alg": self.key.algorithm(true), "typ": "JWT", "x5t": encode(Sha1::digest(&self.der))}),
-            false => {
-                json!({"alg": self.key.algorithm(false), "typ": "JWT", "x5t#S256": encode(Sha256::digest(&self.der))})
-            }
+            true => json!({"alg": "RS256", "typ": "JWT", "x5t": encode(Sha1::digest(&self.der))}),
+            false => json!({"alg": "PS256", "typ": "JWT", "x5t#S256": encode(Sha256::digest(&self.der))}),
         };
         let claims = json!({
             "aud": subject.endpoint, "iss": subject.client_id, "sub": subject.client_id, "jti": encode(id),
             "iat": subject.now, "nbf": subject.now, "exp": subject.now.saturating_add(LIFETIME),
         });
         let text = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
-        let signature = self.key.sign(text.as_bytes(), subject.adfs, &mut random)?;
+        let signature = self.sign(text.as_bytes(), subject.adfs, &mut random)?;
         Ok(Zeroizing::new(format!("{text}.{}", encode(signature))))
-    }
-}
-
-impl Key {
-    fn read(block: &Block<'_>) -> Result<Self, Error> {
-        let der = block.der.as_slice();
-        let rsa = |key: RsaPrivateKey| Self::Rsa(Box::new(key));
-        let p256 = |key: p256::SecretKey| Self::P256(Box::new(key.into()));
-        let p384 = |key: p384::SecretKey| Self::P384(Box::new(key.into()));
-        let found = match block.label {
-            "ENCRYPTED PRIVATE KEY" => return Err(Error::Encrypted),
-            "RSA PRIVATE KEY" => RsaPrivateKey::from_pkcs1_der(der).ok().map(rsa),
-            "EC PRIVATE KEY" => {
-                let small = p256::SecretKey::from_sec1_der(der).ok().map(p256);
-                small.or_else(|| p384::SecretKey::from_sec1_der(der).ok().map(p384))
-            }
-            _ => {
-                let found = RsaPrivateKey::from_pkcs8_der(der).ok().map(rsa);
-                let found = found.or_else(|| p256::SecretKey::from_pkcs8_der(der).ok().map(p256));
-                found.or_else(|| p384::SecretKey::from_pkcs8_der(der).ok().map(p384))
-            }
-        };
-        found.ok_or(Error::KeyType)
-    }
-
-    /// The public key as it stands in a certificate's `subjectPublicKey` (RFC 3279 section 2.3).
-    fn public(&self) -> Result<Vec<u8>, Error> {
-        Ok(match self {
-            Self::Rsa(key) => key.to_public_key().to_pkcs1_der().map_err(|_| Error::KeyType)?.into_vec(),
-            Self::P256(key) => key.verifying_key().to_sec1_point(false).as_bytes().to_vec(),
-            Self::P384(key) => key.verifying_key().to_sec1_point(false).as_bytes().to_vec(),
-        })
-    }
-
-    /// The name of the signature (RFC 7518 section 3.1).
-    fn algorithm(&self, adfs: bool) -> &'static str {
-        match self {
-            Self::Rsa(_) if adfs => "RS256",
-            Self::Rsa(_) => "PS256",
-            Self::P256(_) => "ES256",
-            Self::P384(_) => "ES384",
-        }
     }
 
     fn sign(&self, text: &[u8], adfs: bool, random: &mut ChaCha20Rng) -> Result<Vec<u8>, Error> {
-        let unable = |_| Error::Unable;
-        Ok(match self {
-            Self::Rsa(key) if adfs => {
-                let signer = rsa::pkcs1v15::SigningKey::<Sha256>::new(RsaPrivateKey::clone(key));
-                signer.try_sign_with_rng(random, text).map_err(unable)?.to_vec()
-            }
-            Self::Rsa(key) => {
-                let signer = rsa::pss::SigningKey::<Sha256>::new(RsaPrivateKey::clone(key));
-                signer.try_sign_with_rng(random, text).map_err(unable)?.to_vec()
-            }
-            Self::P256(key) => {
-                let signature: p256::ecdsa::Signature = key.try_sign(text).map_err(unable)?;
-                signature.to_vec()
-            }
-            Self::P384(key) => {
-                let signature: p384::ecdsa::Signature = key.try_sign(text).map_err(unable)?;
-                signature.to_vec()
-            }
-        })
+        let key = RsaPrivateKey::clone(&self.key);
+        let signature = if adfs {
+            rsa::pkcs1v15::SigningKey::<Sha256>::new(key).try_sign_with_rng(random, text).map(|signed| signed.to_vec())
+        } else {
+            rsa::pss::SigningKey::<Sha256>::new(key).try_sign_with_rng(random, text).map(|signed| signed.to_vec())
+        };
+        signature.map_err(|_| Error::Unable)
     }
+}
+
+fn read_key(block: &Block<'_>) -> Result<Box<RsaPrivateKey>, Error> {
+    let der = block.der.as_slice();
+    let key = match block.label {
+        "ENCRYPTED PRIVATE KEY" => return Err(Error::Encrypted),
+        "RSA PRIVATE KEY" => RsaPrivateKey::from_pkcs1_der(der).ok(),
+        _ => RsaPrivateKey::from_pkcs8_der(der).ok(),
+    };
+    key.map(Box::new).ok_or(Error::KeyType)
 }
 
 fn read_blocks(pem: &str) -> Result<Vec<Block<'_>>, Error> {
