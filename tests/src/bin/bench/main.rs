@@ -3,6 +3,7 @@
 //! Figures depend on the machine, ratios do not, so every row that can have one has one. Nothing here passes or fails;
 //! `docs/performance.md` says what is aimed at. Built and run by `make bench`, from the release profile.
 
+mod azure;
 mod memory;
 mod network;
 mod node;
@@ -46,6 +47,9 @@ fn run(parts: &[OsString]) -> Result<()> {
         }
         if wanted("sandbox") {
             sandbox::measure(&built).await?.print()?;
+        }
+        if wanted("azure") {
+            azure::measure(&built).await?.print()?;
         }
         if wanted("network") {
             network::measure(&built).await?.print()?;
