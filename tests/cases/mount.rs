@@ -12,6 +12,7 @@ mod network;
 mod objects;
 mod output;
 mod refusals;
+mod size;
 mod world;
 
 use world::World;

@@ -64,7 +64,7 @@ fn cases() -> Vec<Case> {
     vec![
         Case::warm("1 secret, cold", "2", one(), 1).cold(),
         Case::warm("1 secret", "1", one(), 1),
-        Case::warm("20 secrets, keys, certificates, PFX, PEM", "1", mixed(), 20),
+        Case::warm("20 mixed: secrets, keys, certificates, PFX, PEM", "1", mixed(), 20),
         Case::warm("10 versions of a secret", "2", vec![object("s", "secret", "objectVersionHistory: 10")], 10),
         Case::warm("1 PFX to PEM, AES and SHA-256", "1", pem("modern"), 1),
         Case::warm("1 PFX to PEM, 3DES, RC2 and SHA-1", "1", pem("legacy"), 1),
@@ -104,17 +104,14 @@ struct Service {
 
 impl Service {
     fn new() -> Result<Self> {
-        let secret = |name: &str, value: &str, content_type: &str| {
+        let secret = |name: &str, value: &str, content_type: &str, kid: Option<String>| {
             let id = format!("{VAULT}/secrets/{name}/{VERSION}");
-            json!({"value": value, "id": id, "contentType": content_type, "attributes": {"enabled": true}})
+            json!({"value": value, "id": id, "contentType": content_type, "kid": kid, "attributes": {"enabled": true}})
         };
-        let of_certificate = |name: &str, value: &str, content_type: &str| {
-            let mut secret = secret(name, value, content_type);
-            secret["kid"] = json!(format!("{VAULT}/keys/{name}/{VERSION}"));
-            secret
-        };
+        let kid = |name: &str| format!("{VAULT}/keys/{name}/{VERSION}");
+        let of_certificate = |name, value, content_type| secret(name, value, content_type, Some(kid(name)));
         let key = |name: &str, Jwk(mut key): Jwk| {
-            key["kid"] = json!(format!("{VAULT}/keys/{name}/{VERSION}"));
+            key.as_object_mut().map(|members| members.insert("kid".to_owned(), json!(kid(name))));
             json!({"key": key, "attributes": {"enabled": true}})
         };
         let one_line = |text: &str| text.replace('\n', "");
@@ -122,7 +119,7 @@ impl Service {
         let certificate =
             json!({"id": format!("{VAULT}/certificates/web/{VERSION}"), "cer": STANDARD.encode(&web.der)});
         let objects = [
-            ("secrets/s", secret("s", "a secret value of the usual length", "")),
+            ("secrets/s", secret("s", "a secret value of the usual length", "", None)),
             ("secrets/modern", of_certificate("modern", &one_line(MODERN_PFX), "application/x-pkcs12")),
             ("secrets/legacy", of_certificate("legacy", &one_line(LEGACY_PFX), "application/x-pkcs12")),
             ("secrets/web", of_certificate("web", &web.exported, &web.content_type)),
