@@ -83,7 +83,12 @@ impl App {
     ///
     /// [`Error::Plugin`] and [`Error::Egress`].
     pub async fn load(&self, provider: &str, grant: &Grant) -> Result<Plugin, Error> {
-        let settings = Settings { ca: self.config.ca.clone(), proxy: self.config.proxy.clone(), ..Settings::default() };
+        let settings = Settings {
+            ca: self.config.ca.clone(),
+            proxy: self.config.proxy.clone(),
+            user_agent_suffix: grant.user_agent_suffix.clone(),
+            ..Settings::default()
+        };
         let egress = Egress::new(grant.rules.clone(), settings)
             .map_err(|source| Error::Egress { provider: provider.to_owned(), source })?;
         let ready = Source::file(provider, &grant.file, grant.limits.clone())?

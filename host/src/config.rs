@@ -277,7 +277,8 @@ mod tests {
     fn rules_replace_the_shipped_ones_and_paths_are_relative_to_the_file() {
         let text = "cache: c\nvolumeAttributeOverrides: [objects]\nproviders:\n  azure:\n    plugin: {file: a.wasm}\n    \
                     egress:\n    - GET https://vault.test/\n    - rule: POST https://login.test/\n      connect: 127.0.0.1:8443\n      \
-                    serverName: other.test\n      proxy: none\n      when: useProxy\n    configFiles: {/x: y}\n";
+                    serverName: other.test\n      proxy: none\n      when: useProxy\n    configFiles: {/x: y}\n    \
+                    userAgentSuffix: contoso/1\n";
         let config = merge(text).unwrap();
         let grant = &config.providers["azure"];
         assert_eq!(rules(&config, "azure"), ["GET https://vault.test/", "POST https://login.test/"]);
@@ -286,6 +287,7 @@ mod tests {
         assert_eq!((grant.rules[0].when.as_deref(), grant.rules[1].when.as_deref()), (None, Some("useProxy")));
         assert_eq!((grant.file.to_str(), config.cache.to_str()), (Some("/base/a.wasm"), Some("/base/c")));
         assert_eq!(grant.config_files["/x"], Path::new("/base/y"));
+        assert_eq!(grant.user_agent_suffix, "contoso/1".parse().ok());
         assert_eq!(config.overrides, Overrides::Keys(vec!["objects".into()]));
     }
 

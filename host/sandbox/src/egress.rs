@@ -33,6 +33,7 @@ pub use rustls_pki_types::{CertificateDer, ServerName};
 pub use self::connect::{Connect, ConnectError};
 pub use self::gate::{Egress, Gate};
 pub use self::proxy::ProxySettings;
+pub use self::request::{UserAgentError, UserAgentSuffix};
 pub use self::resolver::{Resolver, SystemResolver};
 pub use self::rules::{Rule, RuleError};
 pub use self::target::Scheme;
@@ -95,11 +96,18 @@ pub struct Settings {
     pub proxy: ProxySettings,
     /// How names become addresses.
     pub resolver: Arc<dyn Resolver>,
+    /// What is appended to the `User-Agent` of every request.
+    pub user_agent_suffix: Option<UserAgentSuffix>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ca: Vec::new(), proxy: ProxySettings::Environment, resolver: Arc::new(SystemResolver) }
+        Self {
+            ca: Vec::new(),
+            proxy: ProxySettings::Environment,
+            resolver: Arc::new(SystemResolver),
+            user_agent_suffix: None,
+        }
     }
 }
 

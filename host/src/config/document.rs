@@ -67,6 +67,9 @@ pub struct Provider {
     pub plugin: Option<Plugin>,
     /// The requests it may send; without this key those of the shipped grant, with an empty list none.
     pub egress: Option<Vec<Rule>>,
+    /// What is appended to the `User-Agent` of its requests: printable ASCII, 128 characters at most.
+    #[schemars(with = "Option<String>")]
+    pub user_agent_suffix: Option<Text<egress::UserAgentSuffix>>,
     /// Parameters for every class of the provider; a class, or a pod where it may, can replace them.
     pub parameters: Option<BTreeMap<String, String>>,
     /// Files that a class may name: the path as in the class, and the file of this machine that it stands for.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coffer_sandbox::egress::RuleSettings;
+use coffer_sandbox::egress::{RuleSettings, UserAgentSuffix};
 use coffer_sandbox::limits::Limits;
 
 use super::document::{self, Digest, Text};
@@ -19,6 +19,8 @@ pub struct Grant {
     pub digest: Option<Digest>,
     /// The requests it may send.
     pub rules: Vec<RuleSettings>,
+    /// What is appended to the `User-Agent` of its requests.
+    pub user_agent_suffix: Option<UserAgentSuffix>,
     /// Parameters that lie under those of each class.
     pub parameters: BTreeMap<String, String>,
     /// Files that a class may name, by the name it uses.
@@ -49,6 +51,8 @@ impl Grant {
             (None, Some(before)) => before.rules.clone(),
             (None, None) => Vec::new(),
         };
+        let suffix = provider.user_agent_suffix.map(|Text(suffix)| suffix);
+        let user_agent_suffix = suffix.or_else(|| before.and_then(|before| before.user_agent_suffix.clone()));
         let parameters = provider.parameters.or_else(|| before.map(|before| before.parameters.clone()));
         let config_files = match (provider.config_files, before) {
             (Some(files), _) => files.into_iter().map(|(name, file)| (name, base.join(file))).collect(),
@@ -57,7 +61,8 @@ impl Grant {
         };
         let mut limits = before.map(|before| before.limits.clone()).unwrap_or_default();
         apply_limits(&mut limits, &provider.limits.unwrap_or_default());
-        Ok(Self { file, digest, rules, parameters: parameters.unwrap_or_default(), config_files, limits })
+        let parameters = parameters.unwrap_or_default();
+        Ok(Self { file, digest, rules, user_agent_suffix, parameters, config_files, limits })
     }
 }
 

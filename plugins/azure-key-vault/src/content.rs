@@ -21,6 +21,8 @@ use crate::objects::{Encoding, Format, Object, Part};
 use crate::provider;
 use crate::vault::answer::{Content, Secret};
 
+pub(crate) use pfx::Work;
+
 /// Standard alphabet, padding required, bits after the last byte ignored: what Go's decoder accepts.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -88,13 +90,13 @@ impl Error {
     }
 }
 
-/// The bytes of the object's files.
-pub(crate) fn render(content: Content, object: &Object, options: Options) -> Result<Rendered, Error> {
+/// The bytes of the object's files. `work` is what is left for the PFX files of the call.
+pub(crate) fn render(content: Content, object: &Object, options: Options, work: &mut Work) -> Result<Rendered, Error> {
     let one = |contents| Rendered { files: vec![("", contents)], ..Rendered::default() };
     match content {
         Content::Secret(secret) => {
             let separate = options.separate && secret.of_certificate;
-            let (text, remark) = text_of(secret, object.format, options.ordered)?;
+            let (text, remark) = text_of(secret, object.format, options.ordered, work)?;
             let mut rendered = Rendered { remark, ..Rendered::default() };
             if separate {
                 let (certificates, keys) = split(&text);
@@ -119,23 +121,26 @@ fn parts(whole: &[u8], parts: &[Part]) -> Result<Vec<provider::Secret>, Error> {
     Ok(parts.iter().map(|part| json.find(&part.expression)).collect::<Result<_, _>>()?)
 }
 
+/// A text, and what somebody should know about it.
+type Text = (Zeroizing<String>, Option<&'static str>);
+
 /// The text of a secret. Content types are compared exactly, as in the reference, and PEM is not rearranged.
-fn text_of(secret: Secret, format: Format, ordered: bool) -> Result<(Zeroizing<String>, Option<&'static str>), Error> {
+fn text_of(secret: Secret, format: Format, ordered: bool, work: &mut Work) -> Result<Text, Error> {
     if !secret.of_certificate {
         return Ok((secret.value, None));
     }
     match (secret.content_type.as_deref(), format) {
         (Some("application/x-pem-file"), _) | (Some("application/x-pkcs12"), Format::Pfx) => Ok((secret.value, None)),
-        (Some("application/x-pkcs12"), Format::Pem) => pem_of(&secret.value, ordered),
+        (Some("application/x-pkcs12"), Format::Pem) => pem_of(&secret.value, ordered, work),
         (Some(other), _) => Err(Error::ContentType(crate::failure::tidy(other, 60))),
         (None, _) => Err(Error::NoContentType),
     }
 }
 
 /// PEM of a PFX: all private keys, then all certificates.
-fn pem_of(value: &str, ordered: bool) -> Result<(Zeroizing<String>, Option<&'static str>), Error> {
+fn pem_of(value: &str, ordered: bool, work: &mut Work) -> Result<Text, Error> {
     let der = base64_bytes(value).ok_or(Error::PfxBase64)?;
-    let pfx = pfx::open(&der)?;
+    let pfx = pfx::open(&der, work)?;
     let mut text = Zeroizing::new(String::with_capacity(2 * der.len()));
     for key in &pfx.keys {
         let key = private_key::normalise(key)?;
@@ -230,14 +235,18 @@ mod tests {
     #[test]
     fn a_plain_secret_is_its_value_whatever_its_content_type() {
         for content_type in [None, Some("application/x-pkcs12"), Some("text/plain")] {
-            assert_eq!(*text_of(secret("v", content_type, false), Format::Pem, true).unwrap().0, "v");
+            assert_eq!(
+                *text_of(secret("v", content_type, false), Format::Pem, true, &mut Work::default()).unwrap().0,
+                "v"
+            );
         }
     }
 
     #[test]
     fn the_secret_of_a_certificate_follows_content_type_and_format() {
         let of = |content_type, format| {
-            text_of(secret("v", content_type, true), format, true).map(|(text, _)| text.to_string())
+            text_of(secret("v", content_type, true), format, true, &mut Work::default())
+                .map(|(text, _)| text.to_string())
         };
         assert_eq!(of(Some("application/x-pem-file"), Format::Pem).as_deref(), Ok("v"));
         assert_eq!(of(Some("application/x-pem-file"), Format::Pfx).as_deref(), Ok("v"));

@@ -9,7 +9,7 @@ mod gather;
 
 use std::collections::HashMap;
 
-use crate::content;
+use crate::content::{self, Work};
 use crate::failure::{Failure, FailureKind, ObjectFailure};
 use crate::http::Http;
 use crate::objects::Object;
@@ -35,20 +35,21 @@ pub fn mount(request: &Request, http: &impl Http) -> Result<Outcome, Failure> {
     let credentials = settings.identity.credentials(request)?;
     let mut conversation = Conversation::open(http, &settings, &credentials, request)?;
     let gathered = gather(&mut conversation, &settings.vault, &settings.objects)?;
+    let mut work = Work::default();
     let mut outcome = match (&settings.failover, gathered.outage()) {
         (Some(failover), Some(cause)) => {
             let instead = gather(&mut conversation, failover, &settings.objects)?;
             let remark = format!("{cause}; everything comes from {} instead", failover.host());
-            let harvested = Harvest::of(&instead, failover, &settings, request).map(|mut outcome| {
+            let harvested = Harvest::of(&instead, failover, &settings, request, &mut work).map(|mut outcome| {
                 outcome.remarks.insert(0, remark);
                 outcome
             });
-            harvested.map_err(|other| match Harvest::of(&gathered, &settings.vault, &settings, request) {
+            harvested.map_err(|other| match Harvest::of(&gathered, &settings.vault, &settings, request, &mut work) {
                 Err(failure) => failure.beside(&other),
                 Ok(_) => other,
             })?
         }
-        _ => Harvest::of(&gathered, &settings.vault, &settings, request)?,
+        _ => Harvest::of(&gathered, &settings.vault, &settings, request, &mut work)?,
     };
     outcome.session = conversation.keep();
     outcome.remarks.splice(0..0, remarks);
@@ -60,6 +61,7 @@ struct Harvest<'h> {
     vault: &'h Vault,
     settings: &'h Settings,
     request: &'h Request,
+    work: &'h mut Work,
     outcome: Outcome,
     failed: Vec<ObjectFailure>,
 }
@@ -71,9 +73,10 @@ impl<'h> Harvest<'h> {
         vault: &'h Vault,
         settings: &'h Settings,
         request: &'h Request,
+        work: &'h mut Work,
     ) -> Result<Outcome, Failure> {
         let outcome = Outcome { files: Vec::new(), objects: Vec::new(), session: None, remarks: Vec::new() };
-        let mut harvest = Self { vault, settings, request, outcome, failed: Vec::new() };
+        let mut harvest = Self { vault, settings, request, work, outcome, failed: Vec::new() };
         harvest.bring_in(gathered);
         let Self { mut outcome, failed, .. } = harvest;
         if !failed.is_empty() {
@@ -118,7 +121,7 @@ impl<'h> Harvest<'h> {
         if let Some(remark) = self.judge_lifetime(answer.attributes) {
             self.remark(format!("{shown} {remark}, and is mounted all the same"));
         }
-        let rendered = content::render(answer.content, object, self.settings.content);
+        let rendered = content::render(answer.content, object, self.settings.content, self.work);
         let rendered = rendered.map_err(|error| (error.kind(), error.to_string()))?;
         if let Some(remark) = rendered.remark {
             self.remark(format!("{shown}: {remark}"));

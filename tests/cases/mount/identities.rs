@@ -321,3 +321,27 @@ async fn ad_fs_signs_in_with_a_secret_and_with_a_certificate() {
     assert!(paths.iter().filter(|path| *path == "/adfs/oauth2/token").count() == 3, "{paths:?}");
     assert_eq!(world.run(&MOUNT, &[]).await.code, Some(0));
 }
+
+#[tokio::test]
+async fn whoever_is_asked_learns_the_version_of_the_provider_and_what_the_administrator_adds() {
+    const AGENT: &str = concat!("csi-secrets-store/", env!("CARGO_PKG_VERSION"), " coffer-azure-key-vault");
+    let world = World::new().await;
+    world.mount(&[]).await;
+    set_class(&world, &[("useVMManagedIdentity", "true"), ("userAgentSuffix", "of-the-class")]);
+    no_secret(&world);
+    world.emulator.node().system_identity(&world.emulator.tenant(TENANT).app(CLIENT_ID));
+    let config = world.grant().replace("    limits:", "    userAgentSuffix: contoso/1 (east)\n    limits:");
+    grant(&world, &config, "", &metadata_rule(&world, "https://vault.azure.net"));
+    world.mount(&[]).await;
+    let agents: Vec<_> = world.emulator.entries().into_iter().map(|entry| (entry.kind, entry.user_agent)).collect();
+    let with_suffix = format!("{AGENT} contoso/1 (east)");
+    assert_eq!(
+        agents,
+        [
+            (Kind::Token, AGENT.to_owned()),
+            (Kind::GetSecret, AGENT.to_owned()),
+            (Kind::NodeToken, with_suffix.clone()),
+            (Kind::GetSecret, with_suffix),
+        ]
+    );
+}

@@ -4,7 +4,7 @@ use coffer_tests::harness::vault::Options;
 use coffer_tests::harness::{Fault, Kind, Matcher, RetryAfter, Times};
 
 use super::World;
-use super::world::{CLIENT_ID, HOST, TENANT, class, class_of};
+use super::world::{CLIENT_ID, HOST, LOGIN, TENANT, class, class_of};
 
 #[tokio::test]
 async fn a_wrong_client_secret_ends_with_77_and_names_the_principal_and_the_tenant() {
@@ -108,4 +108,31 @@ async fn entra_with_a_problem_of_its_own_ends_with_69() {
     world.limit_requests(1);
     world.emulator.inject(Matcher::kind(Kind::Token), Fault::unavailable(None), Times::ONCE);
     world.refused(69, &["Entra answers with status 503"], &[]).await;
+}
+
+#[tokio::test]
+async fn a_redirect_of_entra_ends_with_70_and_the_client_secret_goes_nowhere_else() {
+    let world = World::mounted().await;
+    world.emulator.tenant(TENANT).vault("other-kv");
+    // Another host, a place that the rules allow as well, and the very same one.
+    let own = format!("https://{LOGIN}/{TENANT}/oauth2/v2.0/token");
+    for location in ["https://other-kv.vault.azure.net/secrets/x", &format!("https://{HOST}/secrets/x"), &own] {
+        for status in [302, 307, 308] {
+            world.emulator.log().clear();
+            world.emulator.inject(Matcher::kind(Kind::Token), Fault::redirect(status, location), Times::ONCE);
+            let part = format!("Entra answers with status {status}, a redirect, which is not followed");
+            world.refused(70, &["cannot sign in the service principal", &part], &[]).await;
+            assert_eq!(world.emulator.counters().total(), 1, "{location}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claims_challenge_of_a_vault_ends_with_77_after_one_new_token() {
+    let world = World::mounted().await;
+    let challenge = "Bearer resource=\"https://vault.azure.net\", error=\"insufficient_claims\", claims=\"e30=\"";
+    world.emulator.inject(Matcher::kind(Kind::GetSecret), Fault::challenge(challenge), Times::Always);
+    world.refused(77, &["it asks for further claims", "continuous access evaluation"], &[]).await;
+    let counters = world.emulator.counters();
+    assert_eq!((counters.of(Kind::Token), counters.of(Kind::GetSecret)), (2, 2));
 }

@@ -226,6 +226,33 @@ async fn a_provider_may_have_no_secret_and_a_volume_of_one_file() {
     assert_eq!(world.emulator.counters().of(Kind::GetSecret), 1);
 }
 
+#[tokio::test]
+async fn a_class_whose_optional_objects_are_all_missing_is_a_volume_without_files() {
+    let world = World::with(Setup::rotating("1m")).await;
+    let element =
+        |name: &str| format!("  - |\n    objectName: {name}\n    objectType: secret\n    objectOptional: true\n");
+    world.put_class(CLASS, &format!("array:\n{}{}", element("later"), element("never")));
+    let pod = pod("web");
+    world.publish(&pod).await;
+    let tree = world.tree(&pod).unwrap();
+    assert!(!tree.names().iter().any(|name| !name.starts_with("..")), "{tree:?}");
+    let status = world.status(&pod).await;
+    assert_eq!((&status["status"]["mounted"], &status["status"]["objects"]), (&json!(true), &json!([])));
+    let told =
+        world.log.lines().into_iter().filter(|line| line.text.contains("it is optional, so its file is left out"));
+    assert_eq!(told.count(), 2);
+    // A second call of kubelet finds it published, and asks nobody.
+    world.emulator.log().clear();
+    world.publish(&pod).await;
+    assert_eq!(world.emulator.counters().total(), 0);
+    // It is looked after like any other.
+    world.vault.secret("later").set("canary of later");
+    world.advance(70);
+    world.publish(&pod).await;
+    assert_eq!(world.file(&pod, "later"), "canary of later");
+    world.unpublish(&pod).await;
+}
+
 /// What is done to a request of kubelet.
 type Change = fn(&mut NodePublishVolumeRequest);
 

@@ -1,6 +1,6 @@
 //! What the emulator saw: every request in order, counts by kind, and how many were in the house at once.
 //!
-//! Never holds a header, a body or the value of a query parameter. Tests read it to say what a client did, and wait on
+//! Never holds a header but `User-Agent`, a body or the value of a query parameter. Tests read it to say what a client did, and wait on
 //! it instead of sleeping.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -70,6 +70,8 @@ pub struct Entry {
     pub query: Vec<String>,
     /// Whether it carried an `Authorization` header.
     pub authorized: bool,
+    /// `User-Agent`, the one header that no secret belongs into.
+    pub user_agent: String,
     /// The status of the answer; `None` while there is none, and for ever if the client or a fault ended it.
     pub status: Option<u16>,
     /// The fault that met it.

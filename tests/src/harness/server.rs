@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -256,6 +256,7 @@ impl Exchange {
 
     fn describe(&self, request: &Request<Incoming>, kind: Kind, host: &str) -> Entry {
         let query = request.uri().query().unwrap_or_default();
+        let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         Entry {
             sequence: 0,
             at: self.services.clock.now_millis(),
@@ -267,6 +268,7 @@ impl Exchange {
             path: request.uri().path().to_owned(),
             query: form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect(),
             authorized: request.headers().contains_key(AUTHORIZATION),
+            user_agent: agent.to_owned(),
             status: None,
             fault: None,
         }

@@ -25,6 +25,7 @@ use super::throttle::{Budget, Policy, run};
 use super::tls::{SystemRoots, Trust, check_authorities};
 use super::{
     Answers, Caller, Ending, Error, Outbound, Record, Request, Response, RuleSettings, Scheme, Settings, SetupError,
+    UserAgentSuffix,
 };
 
 /// Connections that one plugin may keep open; further ones serve one request each.
@@ -39,6 +40,7 @@ pub struct Egress {
     pools: Vec<Pool>,
     /// For each pool the parameter that has to be true.
     conditions: Vec<Option<String>>,
+    user_agent_suffix: Option<UserAgentSuffix>,
 }
 
 impl Egress {
@@ -67,7 +69,8 @@ impl Egress {
                 kept: Arc::clone(&kept),
             }))
         });
-        Ok(Arc::new(Self { pools: pools.collect::<Result<_, _>>()?, conditions }))
+        let pools = pools.collect::<Result<_, _>>()?;
+        Ok(Arc::new(Self { pools, conditions, user_agent_suffix: settings.user_agent_suffix }))
     }
 
     /// Opens a gate for one call.
@@ -212,7 +215,7 @@ impl Gate {
             return Err(exhausted("bytesOut", self.caller.limits.bytes_out));
         }
         let target = target.map_err(Error::Protocol)?;
-        let content = Content::take(&mut request).map_err(Error::Protocol)?;
+        let content = Content::take(&mut request, self.egress.user_agent_suffix.as_ref()).map_err(Error::Protocol)?;
         let pool = self.choose(&target, content.method.as_str())?;
         entry.rule = Some(Arc::clone(pool.rule().text()));
         let policy = Policy::new(&content.method, &request.options);

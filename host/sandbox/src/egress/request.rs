@@ -5,8 +5,10 @@
 //!
 //! It must never quote a header's value or the body in an error.
 
+use std::str::FromStr;
+
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use zeroize::Zeroizing;
 
@@ -40,6 +42,40 @@ const RESERVED: &[&str] = &[
 /// Some servers take the method from these instead: a rule that allows `POST` would allow them everything.
 const METHOD_OVERRIDES: &[&str] = &["x-http-method", "x-http-method-override", "x-method-override"];
 
+/// Bytes of what an administrator appends to `User-Agent`.
+const LONGEST_SUFFIX: usize = 128;
+
+/// What an administrator appends to the `User-Agent` of a provider's requests, to find them in a store's logs. Part of
+/// the grant, so no class and no pod has a say in it: 1 to 128 printable ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserAgentSuffix(String);
+
+/// The text cannot stand at the end of a `User-Agent`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to {LONGEST_SUFFIX} printable ASCII characters without spaces around them")]
+pub struct UserAgentError;
+
+impl FromStr for UserAgentSuffix {
+    type Err = UserAgentError;
+
+    fn from_str(text: &str) -> Result<Self, UserAgentError> {
+        let fits = (1..=LONGEST_SUFFIX).contains(&text.len()) && check_value(text).is_some();
+        fits.then(|| Self(text.to_owned())).ok_or(UserAgentError)
+    }
+}
+
+impl UserAgentSuffix {
+    /// Appends it to what the provider calls itself, which is nothing if it does not say.
+    fn append_to(&self, headers: &mut HeaderMap) {
+        let own = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).filter(|own| !own.is_empty());
+        let whole = own.map_or_else(|| self.0.clone(), |own| format!("{own} {}", self.0));
+        // Both parts were checked, so it is always a value.
+        if let Ok(whole) = HeaderValue::from_str(&whole) {
+            headers.insert(USER_AGENT, whole);
+        }
+    }
+}
+
 /// Everything of a request but its URL.
 pub(crate) struct Content {
     pub(crate) method: Method,
@@ -51,14 +87,18 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Checks and takes method, headers and body of `request`; the error says what is wrong with them.
-    pub(crate) fn take(request: &mut Request) -> Result<Self, String> {
+    /// Checks and takes method, headers and body of `request`, and adds what Coffer adds; the error says what is wrong
+    /// with them.
+    pub(crate) fn take(request: &mut Request, suffix: Option<&UserAgentSuffix>) -> Result<Self, String> {
         let method = check_method(&request.method)?;
         let mut headers = check_headers(&request.headers)?;
         if !request.body.is_empty() && (method == Method::GET || method == Method::HEAD) {
             return Err(format!("{method} has a body, which proxies and servers read differently"));
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(suffix) = suffix {
+            suffix.append_to(&mut headers);
+        }
         let size = size_of_request(request);
         let body = match std::mem::take(&mut request.body) {
             body if body.is_empty() => Bytes::new(),
@@ -141,13 +181,13 @@ mod tests {
     }
 
     fn refusal(mut request: Request) -> String {
-        Content::take(&mut request).err().expect("the request is refused")
+        Content::take(&mut request, None).err().expect("the request is refused")
     }
 
     #[test]
     fn a_plain_request_is_taken_as_it_is() {
         let mut request = request("POST", &[("Accept", "application/json"), ("X-A", "1"), ("x-a", "")], b"abc");
-        let content = Content::take(&mut request).unwrap();
+        let content = Content::take(&mut request, None).unwrap();
         assert_eq!(content.method, Method::POST);
         assert_eq!(content.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", ""]);
         assert_eq!(content.headers.get("accept").unwrap(), "application/json");
@@ -216,7 +256,28 @@ mod tests {
         for method in ["GET", "HEAD"] {
             assert!(refusal(request(method, &[], b"x")).starts_with(&format!("{method} has a body")));
         }
-        assert!(Content::take(&mut request("DELETE", &[], b"x")).is_ok());
+        assert!(Content::take(&mut request("DELETE", &[], b"x"), None).is_ok());
+    }
+
+    #[test]
+    fn what_an_administrator_appends_to_the_user_agent_stands_behind_what_is_there() {
+        let suffix: UserAgentSuffix = "contoso/1 (east)".parse().unwrap();
+        for (given, whole) in [
+            (&[("User-Agent", "provider/2")][..], "provider/2 contoso/1 (east)"),
+            (&[("user-agent", "")], "contoso/1 (east)"),
+            (&[], "contoso/1 (east)"),
+        ] {
+            let content = Content::take(&mut request("GET", given, b""), Some(&suffix)).unwrap();
+            assert_eq!(content.headers.get_all(USER_AGENT).iter().collect::<Vec<_>>(), [whole]);
+        }
+    }
+
+    #[test]
+    fn what_is_appended_to_the_user_agent_is_short_and_printable() {
+        for text in ["", " a", "a ", "a\nb", "ä", "a\r\nHost: b", &"x".repeat(129)] {
+            assert_eq!(text.parse::<UserAgentSuffix>(), Err(UserAgentError), "{text:?}");
+        }
+        assert!("x".repeat(128).parse::<UserAgentSuffix>().is_ok());
     }
 
     #[test]

@@ -186,3 +186,16 @@ async fn dropping_a_batch_closes_what_it_opened() {
     assert_eq!(records[0].ending, coffer_sandbox::egress::Ending::Failed(Error::Timeout));
     assert_eq!(records[0].attempts, 1);
 }
+
+#[tokio::test]
+async fn what_an_administrator_appends_to_the_user_agent_is_sent_with_every_attempt() {
+    let server = Server::http(|_| async { answer(503, &[], "") }).await;
+    let settings = Settings { user_agent_suffix: Some("contoso/1".parse().unwrap()), ..plain_settings() };
+    let gate = open(vec![rule_to("GET http://kv.example/", server.address)], settings);
+    let mut request = get("http://kv.example/a");
+    request.headers.push(("User-Agent".to_owned(), "provider/2".to_owned()));
+    send(&gate, request).await.unwrap();
+    let requests = server.seen.requests.lock().unwrap();
+    assert!(requests.len() > 1, "it is tried again");
+    assert!(requests.iter().all(|request| request.headers()["user-agent"] == "provider/2 contoso/1"), "{requests:?}");
+}

@@ -275,11 +275,16 @@ impl Resolver for Dns {
 
 /// Settings that depend on nothing outside the test.
 pub fn settings(authority: &Authority) -> Settings {
-    Settings { ca: vec![authority.certificate()], proxy: ProxySettings::None, resolver: Dns::new(&[]) }
+    Settings {
+        ca: vec![authority.certificate()],
+        proxy: ProxySettings::None,
+        resolver: Dns::new(&[]),
+        ..Settings::default()
+    }
 }
 
 pub fn plain_settings() -> Settings {
-    Settings { ca: Vec::new(), proxy: ProxySettings::None, resolver: Dns::new(&[]) }
+    Settings { ca: Vec::new(), proxy: ProxySettings::None, resolver: Dns::new(&[]), ..Settings::default() }
 }
 
 pub fn rule(text: &str) -> RuleSettings {

@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::asn1;
 use crate::provider;
-use decrypt::{Mac, Password, Work};
+use decrypt::{Mac, Password};
+
+pub(crate) use decrypt::Work;
 
 const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 const ENCRYPTED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.6");
@@ -50,7 +52,10 @@ pub(crate) enum Error {
     Password,
     #[error("its PFX uses {0} {1}, which is not supported")]
     Unsupported(&'static str, String),
-    #[error("its PFX asks for too much work to derive its keys: export it with at most 100,000 iterations")]
+    #[error(
+        "its PFX asks for too much work to derive its keys, or too little is left by the others of the class: export it \
+         with fewer iterations, 2,000 say"
+    )]
     Work,
     #[error("its PFX has too many parts")]
     Size,
@@ -62,9 +67,8 @@ impl From<der::Error> for Error {
     }
 }
 
-/// Opens a file, DER.
-pub(super) fn open(der: &[u8]) -> Result<Pfx, Error> {
-    let mut work = Work::default();
+/// Opens a file, DER. What it asks for is taken from `work`.
+pub(super) fn open(der: &[u8], work: &mut Work) -> Result<Pfx, Error> {
     let (version, authenticated, mac) = asn1::whole(der, |reader| {
         reader.sequence(|reader| {
             let version: u8 = reader.decode()?;
@@ -82,12 +86,12 @@ pub(super) fn open(der: &[u8]) -> Result<Pfx, Error> {
     let safes = authenticated.octets()?;
     match mac {
         Some(mac) => {
-            let password = mac.verify(safes, &mut work)?;
-            Opener::new(password, &mut work).open(safes)
+            let password = mac.verify(safes, work)?;
+            Opener::new(password, work).open(safes)
         }
         // Nothing says which of the two it is.
-        None => match Opener::new(Password::Empty, &mut work).open(safes) {
-            Err(Error::Password) => Opener::new(Password::None, &mut work).open(safes),
+        None => match Opener::new(Password::Empty, work).open(safes) {
+            Err(Error::Password) => Opener::new(Password::None, work).open(safes),
             opened => opened,
         },
     }

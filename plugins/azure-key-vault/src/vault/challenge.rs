@@ -34,6 +34,15 @@ pub(crate) fn judge(response: &Response, vault_domain: &str) -> Verdict {
     }
 }
 
+/// Whether a 401 refuses a token that was good until something happened (a claims challenge of continuous access
+/// evaluation). The claims themselves are not looked at: this provider does not tell Entra that it understands them, so
+/// no token of its own should ever meet one.
+pub(crate) fn asks_for_claims(response: &Response) -> bool {
+    let headers = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
+    let mut parameters = headers.filter_map(|(_, value)| bearer(value)).flatten();
+    parameters.any(|(name, value)| name == "error" && value == "insufficient_claims")
+}
+
 /// The parameters of a `Bearer` challenge, names in lower case; none for another scheme. Vaults separate them by space,
 /// RFC 9110 section 11.6.1 by comma; both are read, values with and without quotes.
 fn bearer(header: &str) -> Option<Vec<(String, String)>> {

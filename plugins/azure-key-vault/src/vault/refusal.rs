@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::failure::{FailureKind, tidy};
 use crate::http::{Error, LONGEST_ERROR, Response};
 use crate::objects::Kind;
+use crate::vault::challenge;
 
 /// What messages need to know about the asking side.
 pub(crate) struct Asked<'a> {
@@ -19,6 +20,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) vault: &'a str,
     /// Who the vault sees: `the service principal 0000-…`.
     pub(crate) principal: &'a str,
+    /// Unix seconds.
+    pub(crate) now: u64,
 }
 
 /// What a refusal means, and what to say about it.
@@ -43,12 +46,12 @@ pub(crate) fn explain(response: &Response, asked: &Asked<'_>) -> Explained {
     let details = serde_json::from_slice::<Body>(&response.body).unwrap_or_default().error;
     let inner = details.innererror.map(|inner| inner.code).unwrap_or_default();
     let (kind, advice) = match response.status {
-        401 => (FailureKind::Unauthenticated, unauthenticated(&details.message, asked)),
+        401 => (FailureKind::Unauthenticated, unauthenticated(response, &details.message, asked)),
         403 => (FailureKind::PermissionDenied, forbidden(&inner, &details.message, asked)),
         404 => (FailureKind::NotFound, not_found(asked)),
         400 => (FailureKind::InvalidRequest, "the vault cannot read the request: check objectVersion".to_owned()),
         429 => {
-            let retry_after_seconds = response.retry_after_seconds();
+            let retry_after_seconds = response.retry_after_seconds(asked.now);
             (FailureKind::Throttled { retry_after_seconds }, "the vault asks to slow down".to_owned())
         }
         408 | 500.. => (FailureKind::Unavailable, format!("the vault {} has a problem of its own", asked.vault)),
@@ -86,8 +89,11 @@ fn said(response: &Response, code: &str, message: &str) -> String {
     if first.trim().is_empty() { said } else { format!("{said}: {}", tidy(first, 300)) }
 }
 
-fn unauthenticated(message: &str, asked: &Asked<'_>) -> String {
-    let advice = if message.contains("AKV10032") || message.contains("Invalid issuer") {
+fn unauthenticated(response: &Response, message: &str, asked: &Asked<'_>) -> String {
+    let advice = if challenge::asks_for_claims(response) {
+        ": it asks for further claims, and a new token did not bring them; check that the identity is enabled, and the \
+         policies of the tenant (continuous access evaluation, conditional access)"
+    } else if message.contains("AKV10032") || message.contains("Invalid issuer") {
         ": the vault belongs to another tenant, check tenantID"
     } else if message.contains("AKV10022") || message.contains("Invalid audience") {
         ": check cloudName"
@@ -169,6 +175,7 @@ mod tests {
             permission: "Get",
             vault: "kv1.vault.azure.net",
             principal: "the service principal id-1",
+            now: 1_000,
         };
         let headers =
             vec![("x-ms-request-id".to_owned(), "r-1".to_owned()), ("retry-after".to_owned(), "7".to_owned())];

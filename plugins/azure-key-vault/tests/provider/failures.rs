@@ -196,3 +196,35 @@ fn the_token_of_a_failed_mount_is_in_no_message() {
     let failure = mount(&request(parameters), &wire).unwrap_err();
     assert!(!format!("{failure:?}").contains("t-secret-token"));
 }
+
+#[test]
+fn whoever_is_throttled_learns_when_to_come_back_from_seconds_and_from_dates() {
+    // Seventeen seconds after the time of the call.
+    let date = "Thu, 01 Jan 1970 00:16:57 GMT";
+    for text in ["17", date] {
+        let answer = || {
+            let headers = vec![("retry-after".to_owned(), text.to_owned())];
+            Ok(coffer_azure_key_vault::http::Response { status: 429, headers, body: Vec::new() })
+        };
+        let throttled = FailureKind::Throttled { retry_after_seconds: Some(17) };
+        assert_eq!(sign_in_with(answer).kind, throttled, "{text}");
+        let failure = mount_with(class(&["objectName: a\nobjectType: secret"]), |_| answer()).unwrap_err();
+        assert_eq!(failure.kind, throttled, "{text}");
+    }
+}
+
+#[test]
+fn a_redirect_of_entra_or_a_vault_is_told_and_nothing_more_is_sent() {
+    let redirect = || {
+        let headers = vec![("location".to_owned(), "https://elsewhere.example/".to_owned())];
+        Ok(coffer_azure_key_vault::http::Response { status: 307, headers, body: Vec::new() })
+    };
+    let failure = sign_in_with(redirect);
+    assert_eq!(failure.kind, FailureKind::Internal);
+    assert!(failure.message.contains("status 307, a redirect, which is not followed"), "{failure}");
+    let wire = Wire::new(|request, _| if is_sign_in(request) { token("t") } else { redirect() });
+    let failure = mount(&request(class(&["objectName: a\nobjectType: secret"])), &wire).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Internal);
+    assert!(failure.message.contains("the vault redirects, and redirects are not followed"), "{failure}");
+    assert_eq!(wire.requests().len(), 2);
+}

@@ -462,3 +462,20 @@ fn neither_debug_output_nor_failures_show_a_token() {
     let request = request(&[CLIENT]);
     assert!(!format!("{request:?} {:?}", request.tokens).contains("sa-exchange"));
 }
+
+#[test]
+fn every_request_but_those_to_the_nmi_says_who_asks_and_in_which_version() {
+    let agent = concat!("csi-secrets-store/", env!("CARGO_PKG_VERSION"), " coffer-azure-key-vault");
+    for (parameters, agents) in
+        [(&[CLIENT][..], [Some(agent); 2]), (&[MANAGED], [Some(agent); 2]), (&[POD], [None, Some(agent)])]
+    {
+        let wire = Wire::new(|request, _| match is_sign_in(request) {
+            true if request.url.contains("/host/token/") => nmi("t-1"),
+            true => token("t-1"),
+            false => secret(request),
+        });
+        mount(&request(parameters), &wire).unwrap();
+        let sent: Vec<_> = wire.requests();
+        assert_eq!(sent.iter().map(|request| header(request, "user-agent")).collect::<Vec<_>>(), agents);
+    }
+}

@@ -369,6 +369,21 @@ fn iterations_without_end_are_refused_before_any_is_done() {
 }
 
 #[test]
+fn all_files_of_a_class_share_one_budget() {
+    // Half a million hash computations each: the third has not enough left, and neither has any after it.
+    let (pfx, _) = chained("-iter 100000");
+    let objects: Vec<String> = (0..50).map(|n| format!("objectName: web{n}\nobjectType: secret")).collect();
+    let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+    let failure = mount_pfx(class(&objects), &pfx).unwrap_err();
+    assert_eq!(failure.message.lines().count(), 1, "{failure}");
+    let start =
+        "secret/web2, secret/web3, secret/web4, secret/web5, secret/web6 and 43 more: its PFX asks for too much work";
+    assert!(failure.message.starts_with(start), "{failure}");
+    // Two have enough.
+    assert!(mount_pfx(class(&objects[..2]), &pfx).is_ok());
+}
+
+#[test]
 fn what_the_vectors_of_other_programs_hold_is_read() {
     // Made with the derivation for no password at all instead of an empty one; see the README beside it.
     let expected = include_str!("../vectors/no-password.pem");

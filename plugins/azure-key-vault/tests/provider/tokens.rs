@@ -144,3 +144,32 @@ fn the_two_sign_ins_of_a_mount_have_different_request_ids() {
     let id = |index: usize| requests[index].headers.iter().find(|(name, _)| *name == "client-request-id").cloned();
     assert!(id(0).is_some() && id(0) != id(2));
 }
+
+/// A 401 of a vault that no longer takes a token because something happened since.
+fn claims_challenge() -> Response {
+    let value = "Bearer authorization_uri=\"https://login.microsoftonline.com/t\", error=\"insufficient_claims\", \
+                 claims=\"eyJhY2Nlc3NfdG9rZW4iOnt9fQ==\"";
+    Response { status: 401, headers: vec![("www-authenticate".into(), value.into())], body: vec![] }
+}
+
+#[test]
+fn a_claims_challenge_costs_a_kept_token_and_is_told_when_a_new_one_meets_it_too() {
+    let wire = Wire::new(|request, _| {
+        if is_sign_in(request) {
+            token("t-2")
+        } else if bearer(request) == Some("Bearer t-1") {
+            Ok(claims_challenge())
+        } else {
+            secret(request)
+        }
+    });
+    assert_eq!(files(&mount(&second_request(), &wire).unwrap()).len(), 2);
+    assert_eq!(wire.batches().len(), 3);
+
+    let wire = Wire::new(|request, _| if is_sign_in(request) { token("t-2") } else { Ok(claims_challenge()) });
+    let failure = mount(&second_request(), &wire).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unauthenticated);
+    assert!(failure.message.contains("it asks for further claims, and a new token did not bring them"), "{failure}");
+    assert!(failure.message.contains("continuous access evaluation") && !failure.message.contains("eyJ"), "{failure}");
+    assert_eq!(wire.batches().len(), 3);
+}

@@ -1,7 +1,7 @@
 //! Keys from no password, and what they open: PKCS#12's own derivation (RFC 7292 appendix B) and PBES2 (RFC 8018).
 //!
 //! Derivation, ciphers and digests are those of crates. What stands here: which belongs to which identifier, and
-//! [`Work`], the limit on what a file may ask for.
+//! [`Work`], the limit on what the files of a call may ask for.
 
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::{BlockCipherDecrypt, BlockModeDecrypt, KeyInit, KeyIvInit};
@@ -49,9 +49,10 @@ impl Password {
     }
 }
 
-/// What a file may still ask for, in hash computations. A file decides how many a key costs, up to 2³¹.
+/// What the files of a call may still ask for, in hash computations. A file decides how many a key costs, up to 2³¹, and
+/// a class how many files there are.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(crate) struct Work {
     left: u64,
 }
 
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_may_ask_for_so_much_work_and_no_more() {
+    fn files_may_ask_for_so_much_work_and_no_more() {
         let mut work = Work::default();
         assert_eq!(work.spend(600_000, 2), Ok(()));
         assert_eq!(work.spend(1, 1), Err(Error::Work));
