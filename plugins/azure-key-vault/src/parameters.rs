@@ -196,6 +196,7 @@ impl Tenant {
 impl<'p> Reader<'p> {
     /// The trimmed value; empty where there is none.
     pub(crate) fn text(&self, key: &str) -> &'p str {
+        debug_assert!(KNOWN.contains(&key), "{key} is not in the list that documentation and advice go by");
         self.parameters.get(key).map(|value| value.trim()).unwrap_or_default()
     }
 

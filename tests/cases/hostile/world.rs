@@ -56,7 +56,8 @@ impl World {
             answers: answers.iter().map(|address| address.parse().unwrap()).collect(),
             asked: Mutex::default(),
         });
-        let settings = Settings { ca: Vec::new(), proxy: ProxySettings::None, resolver: names.clone() };
+        let settings =
+            Settings { ca: Vec::new(), proxy: ProxySettings::None, resolver: names.clone(), ..Settings::default() };
         let egress = Egress::new(vec![rule], settings).unwrap();
         Self { bench: Bench::new("guest-modes", Limits::default()).await, store, names, egress }
     }

@@ -86,6 +86,15 @@ async fn metrics_have_the_names_that_dashboards_know_and_show_no_name_of_a_secre
 }
 
 #[tokio::test]
+async fn nobody_gets_a_profile_of_the_process_from_the_ports_that_it_serves() {
+    let world = World::new().await;
+    for path in ["/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/vars"] {
+        assert!(world.driver().get(path).is_none(), "{path}");
+    }
+    assert!(world.driver().get("/metrics").is_some());
+}
+
+#[tokio::test]
 async fn the_identity_of_the_node_is_for_the_namespaces_that_may_have_it() {
     // Nobody listens there, so whoever is let through is told that.
     let rules = "      - {rule: 'GET http://169.254.169.254/metadata/identity', connect: '127.0.0.1:1'}".to_owned();
