@@ -1,6 +1,6 @@
 //! TLS, HTTP/1.1 and HTTP/2, and which connection serves which request.
 
-use coffer_sandbox::egress::{Egress, Error, Outbound, ServerName};
+use coffer_sandbox::egress::{Egress, Error, Outbound, ServerName, Settings};
 
 use crate::world::*;
 

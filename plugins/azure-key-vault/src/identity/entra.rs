@@ -46,7 +46,7 @@ pub(super) fn get_token(
             let not_understood = |what| Refusal::new(FailureKind::Internal, format!("{service}'s {what}"));
             grant::read(response.body, now).map_err(not_understood)
         }
-        Ok(response) => Err(refuse(&response, service, now)),
+        Ok(response) => Err(refuse(&response, service)),
         Err(error) => Err(Refusal::new(error.kind(), grant::explain_error(host, &error))),
     }
 }
@@ -122,11 +122,11 @@ struct Refused {
     trace_id: String,
 }
 
-fn refuse(response: &Response, service: &str, now: u64) -> Refusal {
+fn refuse(response: &Response, service: &str) -> Refusal {
     let refused: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
     let code = refused.error_codes.first().copied().or_else(|| code_in(&refused.error_description));
     let kind = match (response.status, refused.error.as_str()) {
-        (429, _) => FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds(now) },
+        (429, _) => FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds() },
         (408 | 500.., _) | (_, "temporarily_unavailable" | "server_error") => FailureKind::Unavailable,
         (400..500, _) => FailureKind::Unauthenticated,
         _ => FailureKind::Internal,
@@ -170,7 +170,7 @@ mod tests {
     fn a_refusal_keeps_the_code_the_sentence_and_the_id() {
         let body = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided. Trace ID: t Correlation ID: c","error_codes":[7000215],"trace_id":"t-1"}"#;
         assert_eq!(
-            refuse(&response(401, body), "Entra", 1_000),
+            refuse(&response(401, body), "Entra"),
             Refusal {
                 kind: FailureKind::Unauthenticated,
                 code: Some(7_000_215),
@@ -182,25 +182,21 @@ mod tests {
 
     #[test]
     fn the_code_is_found_in_the_description_when_it_stands_nowhere_else() {
-        let refusal =
-            refuse(&response(400, r#"{"error_description":"AADSTS90002: Tenant 'x' not found."}"#), "Entra", 1_000);
+        let refusal = refuse(&response(400, r#"{"error_description":"AADSTS90002: Tenant 'x' not found."}"#), "Entra");
         assert_eq!(refusal.code, Some(90_002));
     }
 
     #[test]
     fn errors_of_entra_itself_and_of_proxies_are_told_apart_from_refusals() {
-        assert_eq!(refuse(&response(503, "<html>"), "Entra", 1_000).kind, FailureKind::Unavailable);
+        assert_eq!(refuse(&response(503, "<html>"), "Entra").kind, FailureKind::Unavailable);
         assert_eq!(
-            refuse(&response(400, r#"{"error":"temporarily_unavailable"}"#), "Entra", 1_000).kind,
+            refuse(&response(400, r#"{"error":"temporarily_unavailable"}"#), "Entra").kind,
             FailureKind::Unavailable
         );
-        assert_eq!(
-            refuse(&response(429, ""), "Entra", 1_000).kind,
-            FailureKind::Throttled { retry_after_seconds: None }
-        );
-        let redirect = refuse(&response(307, ""), "Entra", 1_000);
+        assert_eq!(refuse(&response(429, ""), "Entra").kind, FailureKind::Throttled { retry_after_seconds: None });
+        let redirect = refuse(&response(307, ""), "Entra");
         assert_eq!(redirect.kind, FailureKind::Internal);
         assert_eq!(redirect.detail, "Entra answers with status 307, a redirect, which is not followed, request r-1");
-        assert_eq!(refuse(&response(502, ""), "Entra", 1_000).detail, "Entra answers with status 502, request r-1");
+        assert_eq!(refuse(&response(502, ""), "Entra").detail, "Entra answers with status 502, request r-1");
     }
 }

@@ -58,7 +58,7 @@ impl Credentials {
         match answer.unwrap_or_else(|| Err(Error::Protocol("no answer".into()))) {
             Ok(response) if matches!(response.status, 200 | 202) => grant::read(response.body, now)
                 .map_err(|what| self.failure(FailureKind::Internal, &format!("the metadata service's {what}"))),
-            Ok(response) => Err(self.refuse(&response, now)),
+            Ok(response) => Err(self.refuse(&response)),
             Err(error) => {
                 let hint = match error {
                     Error::Connect(_) | Error::Timeout => {
@@ -94,7 +94,7 @@ impl Credentials {
         }
     }
 
-    fn refuse(&self, response: &Response, now: u64) -> Failure {
+    fn refuse(&self, response: &Response) -> Failure {
         let refused: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
         let said = tidy(&refused.error_description, 300);
         let said = if said.is_empty() { tidy(&refused.error, 60) } else { said };
@@ -112,7 +112,7 @@ impl Credentials {
                  userAssignedIdentityID; ",
             ),
             (404 | 410, _) => (FailureKind::Unavailable, "the metadata service does not know it yet; "),
-            (429, _) => (FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds(now) }, ""),
+            (429, _) => (FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds() }, ""),
             (408 | 500.., _) => (FailureKind::Unavailable, ""),
             (400..500, _) => (FailureKind::Unauthenticated, ""),
             _ => (FailureKind::Internal, ""),

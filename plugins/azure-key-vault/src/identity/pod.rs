@@ -59,7 +59,7 @@ impl Credentials {
         let answer = http.send(vec![self.request(resource)]).into_iter().next();
         match answer.unwrap_or_else(|| Err(Error::Protocol("no answer".into()))) {
             Ok(response) if response.status == 200 => self.read(response, now),
-            Ok(response) => Err(self.refuse(&response, now)),
+            Ok(response) => Err(self.refuse(&response)),
             Err(error) => {
                 let hint = match error {
                     Error::Connect(_) => "; the NMI has to run on the node, and the driver on the node's network",
@@ -94,7 +94,7 @@ impl Credentials {
         granted.token(now).map_err(not_understood)
     }
 
-    fn refuse(&self, response: &Response, now: u64) -> Failure {
+    fn refuse(&self, response: &Response) -> Failure {
         let status = response.status;
         let said = tidy(&String::from_utf8_lossy(&response.body), 300);
         let (kind, advice) = match status {
@@ -102,7 +102,7 @@ impl Credentials {
                 FailureKind::Unauthenticated,
                 "no AzureIdentityBinding selects the pod: check the pod's label aadpodidbinding and the AzureIdentity; ",
             ),
-            429 => (FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds(now) }, ""),
+            429 => (FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds() }, ""),
             408 | 500.. => (FailureKind::Unavailable, ""),
             400..500 => (FailureKind::Unauthenticated, ""),
             _ => (FailureKind::Internal, ""),

@@ -175,13 +175,13 @@ impl<'g> Gather<'g> {
         let reads = unread.iter().filter_map(|at| self.reads.get(*at));
         urls.extend(reads.map(|read| self.vault.object(read.kind, &read.name, &read.version)));
         let mut answers = conversation.ask(self.vault, &urls)?.into_iter();
-        let (principal, now) = (conversation.credentials.describe(), conversation.request.now);
+        let principal = conversation.credentials.describe();
         for ((position, _), answer) in lists.into_iter().zip(answers.by_ref()) {
-            self.turn_page(position, answer, (&principal, now));
+            self.turn_page(position, answer, &principal);
         }
         for (at, answer) in unread.into_iter().zip(answers) {
             let Some(read) = self.reads.get(at) else { continue };
-            let asked = self.asked(read.kind, &read.version, "Get", (&principal, now));
+            let asked = self.asked(read.kind, &read.version, "Get", &principal);
             let body = answer.and_then(|response| accept(response, &asked));
             if let Some(place) = self.bodies.get_mut(at) {
                 *place = Some(body);
@@ -190,9 +190,9 @@ impl<'g> Gather<'g> {
         Ok(true)
     }
 
-    fn turn_page(&mut self, position: usize, answer: Result<Response, Explained>, caller: (&str, u64)) {
+    fn turn_page(&mut self, position: usize, answer: Result<Response, Explained>, principal: &str) {
         let Some(listing) = self.lists.get(position) else { return };
-        let asked = self.asked(listing.object.kind, "", "List", caller);
+        let asked = self.asked(listing.object.kind, "", "List", principal);
         let body = answer.and_then(|response| accept(response, &asked));
         let Some(listing) = self.lists.get_mut(position) else { return };
         let Ok(list) = &mut listing.list else { return };
@@ -253,14 +253,8 @@ impl<'g> Gather<'g> {
         (FailureKind::NotFound, cause)
     }
 
-    fn asked<'a>(
-        &'a self,
-        kind: Kind,
-        version: &'a str,
-        permission: &'static str,
-        (principal, now): (&'a str, u64),
-    ) -> Asked<'a> {
-        Asked { kind, version, permission, vault: self.vault.host(), principal, now }
+    fn asked<'a>(&'a self, kind: Kind, version: &'a str, permission: &'static str, principal: &'a str) -> Asked<'a> {
+        Asked { kind, version, permission, vault: self.vault.host(), principal }
     }
 }
 

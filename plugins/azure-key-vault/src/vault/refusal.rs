@@ -20,8 +20,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) vault: &'a str,
     /// Who the vault sees: `the service principal 0000-…`.
     pub(crate) principal: &'a str,
-    /// Unix seconds.
-    pub(crate) now: u64,
 }
 
 /// What a refusal means, and what to say about it.
@@ -51,7 +49,7 @@ pub(crate) fn explain(response: &Response, asked: &Asked<'_>) -> Explained {
         404 => (FailureKind::NotFound, not_found(asked)),
         400 => (FailureKind::InvalidRequest, "the vault cannot read the request: check objectVersion".to_owned()),
         429 => {
-            let retry_after_seconds = response.retry_after_seconds(asked.now);
+            let retry_after_seconds = response.retry_after_seconds();
             (FailureKind::Throttled { retry_after_seconds }, "the vault asks to slow down".to_owned())
         }
         408 | 500.. => (FailureKind::Unavailable, format!("the vault {} has a problem of its own", asked.vault)),
@@ -175,7 +173,6 @@ mod tests {
             permission: "Get",
             vault: "kv1.vault.azure.net",
             principal: "the service principal id-1",
-            now: 1_000,
         };
         let headers =
             vec![("x-ms-request-id".to_owned(), "r-1".to_owned()), ("retry-after".to_owned(), "7".to_owned())];

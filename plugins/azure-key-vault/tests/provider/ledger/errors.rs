@@ -275,7 +275,7 @@ const SIGN_IN: [Row; 13] = [
         "answers with status …",
         &[
             ("provider/failures", "an_unreachable_entra_is_told_by_its_host"),
-            ("provider/failures", "whoever_is_throttled_learns_when_to_come_back_from_seconds_and_from_dates"),
+            ("provider/failures", "whoever_is_throttled_learns_how_many_seconds_to_wait"),
         ],
     ),
     row(
