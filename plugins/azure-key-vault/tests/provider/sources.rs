@@ -51,10 +51,12 @@ fn gather(folder: &Path, found: &mut Vec<Source>) {
     }
 }
 
-/// Line ends that a literal steps over, escaped quotes, and `7_000_215`.
+/// Line ends that a literal steps over, escaped quotes, and `7_000_215`; no comments.
 fn words(text: &str) -> String {
+    let is_code = |line: &&str| !line.trim_start().starts_with("//");
+    let text = text.lines().filter(is_code).collect::<Vec<_>>().join("\n");
     let mut words = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once("\\\n") {
         words.push_str(before);
         rest = after.trim_start();
@@ -108,7 +110,8 @@ pub fn fields() -> Vec<String> {
 
 #[test]
 fn literals_are_read_as_they_are_at_run_time() {
-    assert_eq!(words("\"a \\\n      b\" 7_000_215 c_d \\\"e\\\""), "\"a b\" 7000215 c_d \"e\"");
+    let text = "\"a \\\n      b\" 7_000_215\n  // no word\nc_d \\\"e\\\"";
+    assert_eq!(words(text), "\"a b\" 7000215\nc_d \"e\"");
     assert!(has_test("provider/sources", "literals_are_read_as_they_are_at_run_time"));
     assert!(!has_test("provider/sources", "gather"));
     assert_eq!(unsaid("objects is not set … zzz nobody says …"), ["zzz nobody says"]);
