@@ -55,7 +55,11 @@ lint: compiler ## Check format, clippy, dependencies, shell scripts
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do sh -n $$f; done; fi
 
-SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh
+SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run
+
+.PHONY: fuzz
+fuzz: compiler cxx ## Feed made-up input to every parser of the Azure provider, FUZZ_SECONDS=20 each
+	@fuzz/run
 
 .PHONY: bench
 bench: export COMPONENTIZE := target/release/coffer-componentize
@@ -68,10 +72,12 @@ bench: compiler ## Measure the release build
 clean: ## Remove everything that was built
 	@cargo clean
 
-# ring compiles C; the test of the volume's writer counts system calls.
-.PHONY: compiler tools
+# ring compiles C, libFuzzer is C++; the test of the volume's writer counts system calls.
+.PHONY: compiler cxx tools
 compiler:
 	@command -v cc >/dev/null || .ci/install-packages gcc libc6-dev
+cxx:
+	@command -v c++ >/dev/null || .ci/install-packages g++
 tools:
 	@command -v strace >/dev/null || .ci/install-packages strace
 	@command -v openssl >/dev/null || .ci/install-packages openssl

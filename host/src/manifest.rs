@@ -212,6 +212,8 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The class and the Secret of Microsoft's page on the Arc extension, as they stand there.
@@ -371,5 +373,69 @@ spec:
                 "f.yaml:25:7: unknown key `kee` in `spec.secretObjects[0].data[0]` (did you mean `key`?)"
             ]
         );
+    }
+
+    /// Pieces that manifests are made of, so that random texts get past the first line.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "apiVersion: ",
+            "v1",
+            "secrets-store.csi.x-k8s.io/v1",
+            "kind: ",
+            "SecretProviderClass",
+            "Secret",
+            "List",
+            "items: ",
+            "metadata: ",
+            "name: ",
+            "spec: ",
+            "provider: ",
+            "azure",
+            "parameters: ",
+            "secretObjects: ",
+            "data: ",
+            "stringData: ",
+            "canary",
+            "Y2FuYXJ5",
+            "\n",
+            "\n  ",
+            "\n- ",
+            "\n---\n",
+            "&x ",
+            "*x",
+            "<<: ",
+            "{",
+            "}",
+            "[",
+            "]",
+            ", ",
+            "!!int ",
+            "|\n",
+            "\"",
+            "'",
+            "\t",
+            "~",
+            "0755",
+            "\u{feff}",
+            "ä",
+        ]);
+        prop::collection::vec(piece, 0..50).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_manifest_is_too_strange(text in ".*", pieces in pieces(), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            const CLASS: &str = "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nspec:\n  ";
+            const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n";
+            let texts = [format!("{CLASS}{pieces}"), format!("{SECRET}{pieces}"), text, pieces];
+            for text in texts.iter().map(String::as_bytes).chain([bytes.as_slice()]) {
+                let mut manifests = Manifests::default();
+                manifests.add("f.yaml", text);
+                let lines = 1 + text.split(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
+                for position in manifests.mistakes.iter().filter_map(|mistake| mistake.position.as_ref()) {
+                    prop_assert!((1..=lines).contains(&position.line), "{position:?}");
+                }
+            }
+        }
     }
 }

@@ -60,6 +60,8 @@ pub fn last(tokens: &[ServiceAccountToken], now: SystemTime, spare: Duration) ->
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TWO: &str = r#"{
@@ -99,5 +101,30 @@ mod tests {
         assert!(last(&tokens, at("2026-01-01T00:09:00Z"), minute));
         assert!(!last(&tokens, at("2026-01-01T00:09:01Z"), minute));
         assert!(last(&[], at("2026-01-01T00:09:01Z"), minute));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(
+            text in ".{0,60}",
+            entries in prop::collection::vec(("[a-c]", "[a-z]{0,5}", "[-0-9TZ:.+]{0,25}|2026-01-01T00:10:00Z|-009999-01-01T00:00:00Z"), 0..40),
+        ) {
+            let entry = |(audience, token, end): &(String, String, String)| {
+                format!(r#""{audience}{token}": {{"token": "canary", "expirationTimestamp": "{end}"}}"#)
+            };
+            let json = format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(","));
+            for text in [format!("canary{text}"), text, json] {
+                match tokens(&text) {
+                    Ok(tokens) => {
+                        prop_assert!(tokens.len() <= MOST);
+                        prop_assert!(tokens.is_sorted_by(|one, other| one.audience < other.audience));
+                    }
+                    Err(error) => {
+                        let shown = format!("{error} {error:?}");
+                        prop_assert!(!shown.contains("canary"), "{shown}");
+                    }
+                }
+            }
+        }
     }
 }

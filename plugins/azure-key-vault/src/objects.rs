@@ -5,6 +5,7 @@
 //! works with the reference works here: unknown fields are ignored, and only remarked when they look misspelt.
 //! `parameters` is the caller.
 
+mod expression;
 mod fields;
 mod object;
 mod path;

@@ -120,7 +120,11 @@ fn extensions<'d>(reader: &mut der::SliceReader<'d>) -> der::Result<Option<&'d [
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const CERTIFICATE: &[u8] = include_bytes!("../../tests/vectors/client/rsa.crt.der");
 
     fn keys(of: &[(&'static str, &'static str)]) -> Vec<Option<usize>> {
         let bytes = |text: &'static str| (text != "-").then_some(text.as_bytes());
@@ -147,5 +151,41 @@ mod tests {
     fn what_is_no_certificate_is_an_error() {
         assert_eq!(order(vec![vec![0x30, 0]]).err(), Some(Error::Malformed));
         assert_eq!(order(Vec::new()).err(), Some(Error::Leaf));
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_goes_from_each_to_its_parent_and_ends(
+            of in prop::collection::vec([prop::sample::select(vec!["-", "", "a", "b", "c", "d"]); 2], 0..8),
+        ) {
+            let parents = keys(&of.iter().map(|[subject, authority]| (*subject, *authority)).collect::<Vec<_>>());
+            if let Ok(positions) = walk(&parents) {
+                for pair in positions.windows(2) {
+                    prop_assert_eq!(parents[pair[0]], Some(pair[1]));
+                }
+                prop_assert_eq!(parents[*positions.last().unwrap()], None);
+            }
+        }
+
+        #[test]
+        fn no_certificate_is_too_strange(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut der = CERTIFICATE.to_vec();
+            for (place, byte) in changes {
+                let place = place.index(der.len());
+                der[place] = byte;
+            }
+            for length in [der.len(), cut.index(der.len())] {
+                let mut given = vec![der[..length].to_vec(), CERTIFICATE.to_vec()];
+                if let Ok(chain) = order(given.clone()) {
+                    let mut ordered = chain.certificates;
+                    given.sort();
+                    ordered.sort();
+                    prop_assert_eq!(ordered, given);
+                }
+            }
+        }
     }
 }

@@ -1,9 +1,14 @@
 //! Parts of a secret that is JSON, found by JMESPath.
 
+use std::io;
+
 use jmespath::Variable;
 use zeroize::Zeroizing;
 
 use crate::provider;
+
+/// Bytes of a part. A secret has 25 KB, but an expression can write the same again and again.
+const MAX_PART: usize = 1 << 20;
 
 /// Why there is no such part. None of it is shown but the expression, which is the class's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +19,8 @@ pub(crate) enum Error {
     Nothing(String),
     #[error("the path `{0}` of jmesPath does not fit its value")]
     Expression(String),
+    #[error("the path `{0}` of jmesPath finds more than {MAX_PART} bytes")]
+    Size(String),
 }
 
 /// A secret's JSON, read once.
@@ -32,9 +39,32 @@ impl Json {
         let found = search.map_err(|_| Error::Expression(shown()))?;
         match &*found {
             Variable::Null => Err(Error::Nothing(shown())),
+            Variable::String(text) if text.len() > MAX_PART => Err(Error::Size(shown())),
             Variable::String(text) => Ok(Zeroizing::new(text.clone().into_bytes())),
-            other => Ok(Zeroizing::new(other.to_string().into_bytes())),
+            other => {
+                let mut part = Part::default();
+                serde_json::to_writer(&mut part, other).map_err(|_| Error::Size(shown()))?;
+                Ok(part.0)
+            }
         }
+    }
+}
+
+/// A part as it is written, up to [`MAX_PART`].
+#[derive(Default)]
+struct Part(provider::Secret);
+
+impl io::Write for Part {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_PART {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -78,6 +108,15 @@ mod tests {
             assert_eq!(found(json, "a"), Err(Error::Json));
         }
         assert_eq!(Json::read(&[0xff]).err(), Some(Error::Json));
+    }
+
+    #[test]
+    fn what_an_expression_writes_again_and_again_ends() {
+        // Two to the power of 70 copies of one text.
+        let doubled = vec!["[@,@]"; 70].join("|");
+        assert_eq!(found(r#""x""#, &doubled), Err(Error::Size(crate::failure::tidy(&doubled, 60))));
+        let long = format!("\"{}\"", "x".repeat(MAX_PART + 1));
+        assert_eq!(found(&long, "@"), Err(Error::Size("@".into())));
     }
 
     proptest! {

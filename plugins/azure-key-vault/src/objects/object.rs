@@ -1,5 +1,6 @@
 //! One object of the vault and the file it becomes, with everything about it that can be judged without the vault.
 
+use super::expression;
 use super::fields::{Fields, PathFields};
 use super::path;
 use super::selection::Selection;
@@ -265,24 +266,13 @@ fn file(fields: &Fields) -> Result<String, String> {
     Ok(path.clone())
 }
 
-/// Longer ones are no expressions that somebody wrote; the crate goes as deep as an expression does.
-const MAX_EXPRESSION: usize = 500;
-
 fn part(fields: &PathFields) -> Result<Part, String> {
     let PathFields { path: expression, object_alias, file_permission } = fields;
     let shown = crate::failure::tidy(expression, 60);
     if expression.is_empty() || object_alias.is_empty() {
         return Err("every element of jmesPath needs a `path` and an `objectAlias`".into());
     }
-    if expression.len() > MAX_EXPRESSION {
-        return Err(format!("the path `{shown}` of jmesPath is longer than {MAX_EXPRESSION} bytes"));
-    }
-    if let Err(error) = jmespath::compile(expression) {
-        return Err(format!(
-            "the path `{shown}` of jmesPath is no JMESPath expression (at character {})",
-            error.offset + 1
-        ));
-    }
+    expression::check(expression).map_err(|problem| format!("the path `{shown}` of jmesPath {problem}"))?;
     path::check(object_alias)
         .map_err(|problem| format!("objectAlias `{}` {problem}", crate::failure::tidy(object_alias, 127)))?;
     Ok(Part { expression: expression.clone(), path: object_alias.clone(), mode: mode(file_permission)? })

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn rule(text: &str) -> Rule {
@@ -360,4 +362,102 @@ fn a_plugin_without_rules_is_told_so() {
         explain("p", std::iter::empty(), "GET", &target),
         "no egress rule of plugin `p` allows GET https://a.example/; it has no rules at all"
     );
+}
+
+/// What rules and URLs are made of, and what people try.
+fn pieces(most: usize) -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "GET",
+        "POST",
+        ",",
+        " ",
+        "https",
+        "http",
+        "://",
+        "//",
+        "/",
+        "a",
+        "b.example",
+        ".",
+        "*.",
+        "*",
+        "{p}",
+        "{p|q}",
+        "{",
+        "}",
+        "@",
+        ":",
+        "443",
+        "99999",
+        "?",
+        "x=y",
+        "&",
+        ";",
+        "#",
+        "%2e",
+        "%2F",
+        "%",
+        "+",
+        "..",
+        "[::1]",
+        "[",
+        "127.0.0.1",
+        "0x7f",
+        "\\",
+        "\t",
+        "ä",
+    ]);
+    prop::collection::vec(piece, 0..most).prop_map(|pieces| pieces.concat())
+}
+
+/// A part of a host: literals, parameters, and in a URL what is like them.
+fn labels(words: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+    prop::collection::vec(prop::sample::select(words), 1..4)
+}
+
+proptest! {
+    #[test]
+    fn no_rule_and_no_url_is_too_strange(text in ".{0,40}", rule in pieces(12), url in pieces(12), value in pieces(3)) {
+        for text in [text, rule.clone(), format!("GET https://{rule}"), format!("GET https://b.example/{rule}")] {
+            match text.parse::<Rule>() {
+                Ok(rule) => {
+                    prop_assert_eq!(rule.to_string(), text);
+                    let filled = rule.fill(&parameters(&[("p", &value), ("q", "a")]));
+                    for url in [url.clone(), format!("https://b.example/{url}")] {
+                        let (Ok(values), Ok(target)) = (&filled, Target::parse(&url)) else { continue };
+                        let _ = rule.compare(values, "GET", &target);
+                    }
+                }
+                Err(error) => prop_assert!(error.column <= text.len() + 1, "column {} of {text:?}", error.column),
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_allows_no_url_whose_host_differs(
+        wildcard in any::<bool>(),
+        of_rule in labels(&["a", "b", "{p}"]),
+        of_url in labels(&["a", "b", "evil", "A", "", "*", "{p}", "a.b", "a@b", "a:443", "a#", "a?", "a/", "a\\", "%61", "1"]),
+        value in prop::sample::select(vec!["a", "b", "evil", "A", "a.b", "b.evil", "", "*", "a/", "evil@a", "a:80"]),
+        tail in prop::sample::select(vec!["", "/", "/x", "?x", ":443", ":80/", "@a.b.example/", "#", ".", "/../", "\\@a"]),
+    ) {
+        let start = if wildcard { "*." } else { "" };
+        let rule = rule(&format!("GET https://{start}{}.example", of_rule.join(".")));
+        let Ok(values) = rule.fill(&parameters(&[("p", value)])) else { return Ok(()) };
+        let Ok(target) = Target::parse(&format!("https://{}.example{tail}", of_url.join("."))) else { return Ok(()) };
+        if rule.compare(&values, "GET", &target).is_some() {
+            return Ok(());
+        }
+        // Who connects reads the URI, and not what was compared.
+        let host = target.uri.host().unwrap_or_default();
+        let mut given = host.split('.');
+        if wildcard {
+            prop_assert!(given.next().is_some_and(|label| !label.is_empty()), "{host}");
+        }
+        let value = value.to_ascii_lowercase();
+        let expected = of_rule.iter().map(|label| if *label == "{p}" { value.as_str() } else { label });
+        prop_assert!(given.eq(expected.chain(["example"])), "{rule} with {value:?} allows {host}");
+        prop_assert_eq!(target.uri.port_u16().unwrap_or(443), 443);
+        prop_assert_eq!(target.uri.scheme_str(), Some("https"));
+    }
 }
