@@ -31,7 +31,8 @@ pub(crate) fn misspelt<'p>(missing: &str, present: impl Iterator<Item = &'p str>
 
 /// Advice to append to a message about a name that is not there; empty where there is none.
 pub(crate) fn advice(found: Option<&str>, meant: &str) -> String {
-    found.map(|found| format!(" (there is `{found}`: did you mean `{meant}`?)")).unwrap_or_default()
+    let advice = |found| format!(" (there is `{}`: did you mean `{meant}`?)", crate::failure::tidy(found, 60));
+    found.map(advice).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -51,5 +52,10 @@ mod tests {
     #[test]
     fn the_nearest_of_several_is_taken() {
         assert_eq!(nearest("objectNames", &["objectNxmex", "objectName"]), Some("objectName"));
+    }
+
+    #[test]
+    fn advice_shows_a_name_without_its_control_characters() {
+        assert_eq!(advice(Some("ar\t\u{7}ray"), "array"), " (there is `ar ray`: did you mean `array`?)");
     }
 }
