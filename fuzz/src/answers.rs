@@ -58,11 +58,8 @@ pub fn refusal(input: &[u8]) {
     let headers = ["www-authenticate", "retry-after", "x-ms-request-id"];
     let headers: Vec<_> = headers.into_iter().map(|name| (name.to_owned(), challenge.to_owned())).collect();
     for object in ["objectName: s\nobjectType: secret", "objectName: k\nobjectType: key\nobjectVersionHistory: 2"] {
-        let mounted = mount_class(class(&[object]), |_, _| Response {
-            status,
-            headers: headers.clone(),
-            body: error.to_vec(),
-        });
+        let mounted =
+            mount_class(class(&[object]), |_, _| Response { status, headers: headers.clone(), body: error.to_vec() });
         check_hosts(&mounted);
         // Twice at most, and once a new token between.
         assert!(mounted.requests.len() <= 4 || status == 200, "{} requests", mounted.requests.len());

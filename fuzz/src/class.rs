@@ -37,9 +37,8 @@ pub fn cloud(input: &[u8]) {
     parameters.insert("cloudEnvFileName".into(), "hub.json".into());
     let mut request = wire::request(parameters);
     request.config.insert("hub.json".into(), input.to_vec());
-    let mounted = mount_request(&request, |request, _| {
-        if wire::is_sign_in(request) { token() } else { body(200, ANYTHING) }
-    });
+    let mounted =
+        mount_request(&request, |request, _| if wire::is_sign_in(request) { token() } else { body(200, ANYTHING) });
     for request in &mounted.requests {
         let rest = request.url.strip_prefix("https://").expect("only https");
         let authority = rest.split('/').next().unwrap_or_default();
@@ -52,15 +51,13 @@ pub fn cloud(input: &[u8]) {
 pub fn session(input: &[u8]) {
     let parameters = class(&["objectName: a\nobjectType: secret"]);
     let mut request = wire::request(parameters);
-    let kept = mount_request(&request, |request, _| {
-        if wire::is_sign_in(request) { token() } else { body(200, ANYTHING) }
-    });
+    let kept =
+        mount_request(&request, |request, _| if wire::is_sign_in(request) { token() } else { body(200, ANYTHING) });
     let own = kept.result.ok().and_then(|outcome| outcome.session).expect("a session is kept").state;
     let line = own.split(|byte| *byte == b'\n').next().unwrap_or_default();
     request.session = Some(Secret::new([line, b"\n", input].concat()));
-    let mounted = mount_request(&request, |request, _| {
-        if wire::is_sign_in(request) { token() } else { body(200, ANYTHING) }
-    });
+    let mounted =
+        mount_request(&request, |request, _| if wire::is_sign_in(request) { token() } else { body(200, ANYTHING) });
     check_hosts(&mounted);
     assert!(mounted.result.is_ok(), "a session that is no use is as none");
     let to_vault = mounted.requests.iter().filter(|request| request.url.starts_with(VAULT));

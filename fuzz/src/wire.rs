@@ -70,9 +70,12 @@ pub fn mount_request(
 
 /// Mounts a class for which every sign-in succeeds; `vault` answers the rest.
 pub fn mount_class(parameters: Parameters, vault: impl Fn(&Request, usize) -> Response) -> Mounted {
-    mount_request(&request(parameters), |request, before| {
-        if is_sign_in(request) { token() } else { vault(request, before) }
-    })
+    mount_request(
+        &request(parameters),
+        |request, before| {
+            if is_sign_in(request) { token() } else { vault(request, before) }
+        },
+    )
 }
 
 /// Whether a request asks for a token.
