@@ -7,7 +7,7 @@
 pub mod document;
 mod grant;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +47,17 @@ pub struct Config {
     pub node_identity: Namespaces,
     /// How long a result may be shared.
     pub reuse: Duration,
+    /// Whether Kubernetes Secrets are made of mounted files, and of which types.
+    pub sync: SyncSettings,
+}
+
+/// Whether Kubernetes Secrets are made of mounted files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncSettings {
+    /// Whether they are.
+    pub enabled: bool,
+    /// Types besides those that Kubernetes knows.
+    pub types: BTreeSet<String>,
 }
 
 /// Why there is no configuration.
@@ -126,6 +137,7 @@ impl Config {
             None => default_cache()?,
         };
         let node_identity = said.node_identity.or(shipped.node_identity).map(|said| said.namespaces);
+        let sync = sync(said.sync_secrets, shipped.sync_secrets);
         let reuse = said.reuse_results_for.or(shipped.reuse_results_for);
         Ok(Self {
             cache,
@@ -135,7 +147,21 @@ impl Config {
             overrides: overrides.unwrap_or(Overrides::Deny),
             node_identity: node_identity.unwrap_or(Namespaces::Named(Vec::new())),
             reuse: reuse.map_or(Duration::ZERO, |wait| wait.0),
+            sync,
         })
+    }
+}
+
+/// Keys that are left out keep their shipped value; without any, nothing is synced.
+fn sync(said: Option<document::SyncSecrets>, shipped: Option<document::SyncSecrets>) -> SyncSettings {
+    let keys = |settings: Option<document::SyncSecrets>| {
+        settings.map_or((None, None), |settings| (settings.enabled, settings.types))
+    };
+    let ((enabled, types), (shipped_enabled, shipped_types)) = (keys(said), keys(shipped));
+    let types = types.or(shipped_types).unwrap_or_default();
+    SyncSettings {
+        enabled: enabled.or(shipped_enabled).unwrap_or(false),
+        types: types.into_iter().map(|document::Text(document::SecretType(name))| name).collect(),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod privilege;
 pub mod publish;
 pub mod refresh;
 pub mod socket;
+pub mod sync;
 pub mod tasks;
 pub mod telemetry;
 pub mod units;

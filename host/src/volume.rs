@@ -1,6 +1,6 @@
 //! Files in a folder: checks what shall be in a volume and replaces what is there, atomically.
 //!
-//! `files` checks, `layout` knows how a volume looks on disk, `plan` decides what to do, `step` does it, `writer` puts
+//! `files` checks, `layout` knows how a volume looks on disk, `read` reads files back, `plan` decides what to do, `step` does it, `writer` puts
 //! them together. `target` makes the folder for `coffer mount`, `mount` the tmpfs for kubelet, and `ledger` remembers.
 //! None of them knows Kubernetes or a provider. Everything blocks; callers on a runtime use `spawn_blocking`. Contents
 //! are secret: they never appear in errors, logs or `Debug` output.
@@ -13,20 +13,24 @@ pub mod writer;
 
 mod layout;
 mod plan;
+mod read;
 mod step;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use coffer_sandbox::secret::SecretBytes;
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags};
 use thiserror::Error;
 
 pub use files::{FileError, FileSet, Limits, NewFile};
 pub use layout::ReadError;
+pub use read::LARGEST;
 pub use target::{Target, TargetError};
 pub use writer::{Change, WriteError};
 
@@ -77,6 +81,15 @@ impl Volume {
     /// When the folder cannot be read.
     pub fn present(&self) -> Result<Option<Vec<PresentFile>>, ReadError> {
         layout::present(self.folder.as_fd())
+    }
+
+    /// The contents of these files of the version in force, as far as they are there; what is larger than [`LARGEST`] bytes
+    /// is cut after one byte more. None if there is no version.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub fn contents(&self, paths: &BTreeSet<&str>) -> Result<Option<BTreeMap<String, SecretBytes>>, ReadError> {
+        read::contents(self.folder.as_fd(), paths)
     }
 
     /// What [`Volume::replace`] would change now; nothing is written.

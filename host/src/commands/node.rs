@@ -32,6 +32,7 @@ use crate::publish::registry::Registry;
 use crate::publish::share::Share;
 use crate::publish::timer;
 use crate::refresh::{self, Rotation};
+use crate::sync::{self, Syncer};
 use crate::tasks::Tasks;
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::{Metrics, Volumes};
@@ -125,9 +126,21 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
         let (ledger, registry, after) = (ledger.clone(), registry.clone(), tasks.clone());
         let written = move |volume: &str, digest: &str| {
             let (volume, digest) = (volume.to_owned(), digest.to_owned());
-            after.spawn("remember status", remember_status(ledger.clone(), registry.clone(), volume, digest));
+            let remember = move |entry: &mut Entry| entry.status = Some(digest);
+            after.spawn("remember status", remember_in_entry(ledger.clone(), registry.clone(), volume, remember));
         };
         PodStatuses::start(client.clone(), node.clone(), tasks, written)
+    };
+    let events = Events::start(client.clone(), node.clone(), tasks);
+    let syncer = {
+        let (ledger, registry, after) = (ledger.clone(), registry.clone(), tasks.clone());
+        let synced = move |volume: &str, mark: &str| {
+            let (volume, mark) = (volume.to_owned(), mark.to_owned());
+            let remember = move |entry: &mut Entry| entry.synced = Some(mark);
+            after.spawn("remember Secrets", remember_in_entry(ledger.clone(), registry.clone(), volume, remember));
+        };
+        let (client, settings, tasks) = (client.clone(), config.sync.clone(), tasks.clone());
+        Syncer::start(sync::Parts { client, settings, events: events.clone(), metrics: metrics.clone(), tasks }, synced)
     };
     let parts = Parts {
         source: Source::new(config.clone(), plugins.clone(), share, metrics.clone()),
@@ -137,7 +150,8 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
         ledger,
         registry,
         pod_statuses,
-        events: Events::start(client, node.clone(), tasks),
+        events,
+        syncer,
         metrics: metrics.clone(),
         rotation,
         tasks: tasks.clone(),
@@ -236,7 +250,12 @@ fn volumes(registry: Arc<Registry>) -> impl Fn() -> Volumes + Send + Sync + 'sta
 }
 
 /// Remembers what stands in the cluster, so that it is not written again.
-async fn remember_status(ledger: Arc<Ledger>, registry: Arc<Registry>, volume: String, digest: String) {
+async fn remember_in_entry(
+    ledger: Arc<Ledger>,
+    registry: Arc<Registry>,
+    volume: String,
+    remember: impl FnOnce(&mut Entry),
+) {
     let slot = registry.slot(&volume);
     {
         // Whatever else is written about the volume is written by whoever holds it.
@@ -244,14 +263,14 @@ async fn remember_status(ledger: Arc<Ledger>, registry: Arc<Registry>, volume: S
         let entry = {
             let mut known = slot.known();
             if let Some(entry) = &mut known.entry {
-                entry.status = Some(digest);
+                remember(entry);
             }
             known.entry.clone()
         };
         if let Some(entry) = entry {
             let kept = tokio::task::spawn_blocking(move || ledger.put(&entry)).await;
             if let Ok(Err(error)) = kept {
-                tracing::warn!(volume, %error, "what is known of the volume cannot be kept; its pod status may be written again");
+                tracing::warn!(volume, %error, "what is known of the volume cannot be kept; its pod status or its Secrets may be written again");
             }
         }
     }

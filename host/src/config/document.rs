@@ -19,6 +19,9 @@ use serde_saphyr::Spanned;
 
 use crate::units::{Size, Span};
 
+/// The type of Secrets that are credentials of service accounts.
+pub const SERVICE_ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+
 /// The configuration of Coffer.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -38,6 +41,45 @@ pub struct Document {
     /// How long a result may be given to further pods with the same identity and parameters; `0s` shares only what is
     /// asked for at the same time.
     pub reuse_results_for: Option<Wait>,
+    /// Whether `secretObjects` of a class become Kubernetes Secrets.
+    pub sync_secrets: Option<SyncSecrets>,
+}
+
+/// Whether `secretObjects` of a class become Kubernetes Secrets.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SyncSecrets {
+    /// Whether they do. Coffer has to have the rights of `deploy/rbac-sync.yaml` then.
+    pub enabled: Option<bool>,
+    /// Types of Secrets besides those that Kubernetes knows; service account tokens cannot be allowed.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub types: Option<Vec<Text<SecretType>>>,
+}
+
+/// A type of Secrets that may be allowed.
+pub struct SecretType(pub String);
+
+/// The type is none that may be allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretTypeError {
+    /// Whoever can make one can be any service account.
+    #[error("Secrets of the type `{0}` are credentials of service accounts and are never made; remove it")]
+    Never(String),
+    /// No type.
+    #[error("a type of Secrets has a name, without spaces around it")]
+    Empty,
+}
+
+impl FromStr for SecretType {
+    type Err = SecretTypeError;
+
+    fn from_str(text: &str) -> Result<Self, SecretTypeError> {
+        match text {
+            SERVICE_ACCOUNT_TOKEN => Err(SecretTypeError::Never(text.to_owned())),
+            _ if text.is_empty() || text.trim() != text => Err(SecretTypeError::Empty),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
 }
 
 /// Who may use the identity of the node.

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, Response};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::client::Body;
 use kube::core::Status;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::client::{CALL_TIMEOUT, Client};
@@ -20,6 +21,8 @@ use crate::api::{GROUP, VERSION};
 
 /// The field manager of what Coffer applies.
 pub(super) const MANAGER: &str = "coffer";
+/// Asks for an answer without anything but metadata: what a Secret holds is not sent.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /// No object in Kubernetes is larger than a third of this.
 const LARGEST_ANSWER: usize = 4 << 20;
 /// How much of the server's words goes into ours, in bytes.
@@ -33,6 +36,8 @@ pub(super) enum Resource {
     Events,
     CsiDrivers,
     CsiNodes,
+    Secrets,
+    Pods,
     /// The resources of Coffer's own group.
     Discovery,
 }
@@ -46,6 +51,8 @@ impl Resource {
             Self::Events => "events",
             Self::CsiDrivers => "csidrivers",
             Self::CsiNodes => "csinodes",
+            Self::Secrets => "secrets",
+            Self::Pods => "pods",
             Self::Discovery => "discovery",
         }
     }
@@ -55,7 +62,7 @@ impl Resource {
         let name = self.name();
         match self {
             Self::Classes | Self::PodStatuses => format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{name}"),
-            Self::Events => format!("/api/v1/namespaces/{namespace}/{name}"),
+            Self::Events | Self::Secrets | Self::Pods => format!("/api/v1/namespaces/{namespace}/{name}"),
             Self::CsiDrivers | Self::CsiNodes => format!("/apis/storage.k8s.io/v1/{name}"),
             Self::Discovery => format!("/apis/{GROUP}/{VERSION}"),
         }
@@ -64,7 +71,7 @@ impl Resource {
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Freshness {
+pub(crate) enum Freshness {
     /// What the API server has in its cache: costs it nothing, and may be some moments old.
     Cached,
     /// What the store behind the API server says now.
@@ -73,17 +80,17 @@ pub(super) enum Freshness {
 
 /// How a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) kind: Kind,
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
     /// What is wrong, whole enough to be shown.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// How long the server asks to wait.
-    pub(super) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// What a failure means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// No answer, 409, 429 or 5xx: it may pass.
     Transient,
     /// The API server does not know who asks.
@@ -149,6 +156,55 @@ impl Client {
         self.call("patch", resource, request, written(object)?).await.map(drop)
     }
 
+    /// Reads the metadata of one object and nothing else of it.
+    pub(super) async fn metadata(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<ObjectMeta, Failure> {
+        let path = object_path(resource, namespace, name)?;
+        let query = if freshness == Freshness::Cached { "?resourceVersion=0" } else { "" };
+        let request = Request::get(format!("{path}{query}")).header(ACCEPT, METADATA);
+        parsed::<Partial>(&self.call("get", resource, request, Vec::new()).await?).map(|partial| partial.metadata)
+    }
+
+    /// As [`Client::apply`], by a field manager of the caller's, with an object that is written already. Answers the metadata.
+    pub(super) async fn apply_as(
+        &self,
+        manager: &str,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        object: Vec<u8>,
+    ) -> Result<ObjectMeta, Failure> {
+        let path = object_path(resource, namespace, name)?;
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{path}?fieldManager={manager}&force=true"))
+            .header(CONTENT_TYPE, "application/apply-patch+yaml")
+            .header(ACCEPT, METADATA);
+        parsed::<Partial>(&self.call("patch", resource, request, object).await?).map(|partial| partial.metadata)
+    }
+
+    /// Changes an object by a JSON patch (RFC 6902).
+    pub(super) async fn json_patch(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        patch: &impl Serialize,
+    ) -> Result<(), Failure> {
+        let path = object_path(resource, namespace, name)?;
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(format!("{path}?fieldManager={MANAGER}"))
+            .header(CONTENT_TYPE, "application/json-patch+json")
+            .header(ACCEPT, METADATA);
+        self.call("patch", resource, request, written(patch)?).await.map(drop)
+    }
+
     async fn call(
         &self,
         verb: &'static str,
@@ -211,13 +267,25 @@ impl Client {
     }
 }
 
+/// What [`METADATA`] is answered with.
+#[derive(Deserialize)]
+struct Partial {
+    #[serde(default)]
+    metadata: ObjectMeta,
+}
+
 struct Answer {
     body: Vec<u8>,
     retry_after: Option<Duration>,
 }
 
 impl Failure {
-    pub(super) fn is_transient(&self) -> bool {
+    /// Something that is waited for.
+    pub(crate) fn transient(message: &str) -> Self {
+        Self { kind: Kind::Transient, message: message.to_owned(), retry_after: None }
+    }
+
+    pub(crate) fn is_transient(&self) -> bool {
         self.kind == Kind::Transient
     }
 
@@ -228,7 +296,7 @@ impl Failure {
 
 /// Names come from pods, and a path must not become another one by them.
 fn collection_path(resource: Resource, namespace: &str) -> Result<String, Failure> {
-    let needed = matches!(resource, Resource::Classes | Resource::PodStatuses | Resource::Events);
+    let needed = !matches!(resource, Resource::CsiDrivers | Resource::CsiNodes | Resource::Discovery);
     match !needed || names::is_name(namespace) {
         true => Ok(resource.path(namespace)),
         false => Err(Failure::refused(format!("{namespace:?} cannot be the name of a namespace"))),

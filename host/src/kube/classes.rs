@@ -16,7 +16,7 @@ use super::call::{Failure, Freshness, Kind, Resource};
 use super::client::Client;
 use super::names;
 use super::pause::Pauses;
-use crate::api::class::{Object, SecretProviderClass};
+use crate::api::class::{Object, SecretObject, SecretProviderClass};
 use crate::tasks::Tasks;
 
 /// The annotation of a class that makes its volumes due whenever its value changes.
@@ -45,6 +45,8 @@ pub struct ReadClass {
     pub revision: String,
     /// The value of the annotation `coffer.dev/refresh`.
     pub refresh: Option<String>,
+    /// The Kubernetes Secrets that it asks for.
+    pub secret_objects: Arc<[SecretObject]>,
 }
 
 /// Why there is no class.
@@ -348,7 +350,8 @@ fn read_class(key: &Key, object: &Object) -> ReadClass {
     let class = SecretProviderClass { namespace: Some(namespace), name, ..object.class() };
     let annotations = object.metadata.annotations.as_ref();
     let refresh = annotations.and_then(|annotations| annotations.get(REFRESH_ANNOTATION)).cloned();
-    ReadClass { class, revision: revision(&object.metadata), refresh }
+    let secret_objects = object.spec.secret_objects.as_slice().into();
+    ReadClass { class, revision: revision(&object.metadata), refresh, secret_objects }
 }
 
 /// Custom resources have a generation; the version of the object stands in where one has none, at the price of a refresh

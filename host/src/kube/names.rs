@@ -14,7 +14,7 @@ const LONGEST_LABEL: usize = 63;
 const DIGITS: usize = 16;
 
 /// Whether an object or a namespace may be called so: a DNS subdomain. Anything else has no place in a path.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_part =
         |part: &str| !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-');
@@ -47,7 +47,7 @@ fn shortened(text: &str, whole: &str, longest: usize) -> String {
 }
 
 /// The first digits of a digest.
-pub(super) fn hex(digest: &[u8], digits: usize) -> String {
+pub(crate) fn hex(digest: &[u8], digits: usize) -> String {
     let mut text = String::with_capacity(2 * digest.len());
     for byte in digest {
         // Writing to a string does not fail.

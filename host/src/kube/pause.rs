@@ -6,17 +6,17 @@ use rand::RngExt as _;
 
 /// A growing pause, with jitter so that the nodes of a cluster do not come back at once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     /// The first one, at most.
-    pub(super) first: Duration,
+    pub(crate) first: Duration,
     /// Any, at most.
-    pub(super) longest: Duration,
+    pub(crate) longest: Duration,
 }
 
 impl Pauses {
     /// The pause after so many failures in a row: doubled with each, less up to half of it, and never shorter than what the
     /// server asks for, up to the longest.
-    pub(super) fn after(&self, failures: u32, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn after(&self, failures: u32, retry_after: Option<Duration>) -> Duration {
         let doubled = self.first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
         let pause = doubled.min(self.longest).mul_f64(rand::rng().random_range(0.5..=1.0));
         pause.max(retry_after.unwrap_or_default().min(self.longest))

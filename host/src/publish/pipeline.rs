@@ -31,6 +31,7 @@ use crate::kube::driver::Facts;
 use crate::kube::events::Events;
 use crate::kube::pod_statuses::{PodStatus, PodStatuses};
 use crate::refresh::{self, Mark, Reason, Rotation};
+use crate::sync::{Look, Syncer};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::{Metrics, Stage};
 use crate::volume::ledger::{Entry, Ledger};
@@ -71,6 +72,8 @@ pub struct Parts {
     pub pod_statuses: PodStatuses,
     /// Events.
     pub events: Events,
+    /// Kubernetes Secrets that are made of files.
+    pub syncer: Syncer,
     /// Metrics.
     pub metrics: Metrics,
     /// When to look again.
@@ -181,6 +184,7 @@ impl Pipeline {
         record::audit_success(&inputs, &obtained, "first", Ending::Mounted, took);
         let objects = obtained.fetched.objects.clone();
         self.remember(slot, &inputs, &class, objects).await;
+        self.sync(slot, &inputs, &class, Some(&obtained), true);
         self.keep_inputs(slot, &inputs);
         self.learned.notify_one();
         Ok(Ended::Done(class.class.provider.clone()))
@@ -290,11 +294,13 @@ impl Pipeline {
         };
         let Some(reason) = reason_to_refresh(slot, class.as_deref().ok()) else {
             self.tell_again(slot, inputs);
+            class.iter().for_each(|class| self.sync(slot, inputs, class, None, false));
             return Ended::NotDue;
         };
         if !slot.known().begin_try(started) {
             return Ended::NotDue;
         }
+        let read = class.as_ref().ok().cloned();
         let result = match class {
             Ok(class) => self.renew(slot, inputs, class, reason, cancelled, deadline).await,
             Err(error) => Err(Failed::of(error)),
@@ -305,6 +311,8 @@ impl Pipeline {
             Err(Failed { error, .. }) if matches!(*error, Error::Unpublished) => Ended::Gone,
             Err(Failed { provider, error }) => {
                 self.note_failure(slot, inputs, &provider, &error, reason, started.elapsed());
+                // A Secret that somebody deleted comes back whatever the store does.
+                read.iter().for_each(|class| self.sync(slot, inputs, class, None, false));
                 Ended::masked(&provider, &error)
             }
         }
@@ -343,6 +351,7 @@ impl Pipeline {
         }
         let objects = if change.is_some() { obtained.fetched.objects.clone() } else { mounted };
         self.remember(slot, inputs, &class, objects).await;
+        self.sync(slot, inputs, &class, Some(&obtained), ending == Ending::Changed);
         Ok(provider.clone())
     }
 
@@ -390,6 +399,7 @@ impl Pipeline {
                 refresh: class.refresh.clone(),
                 objects,
                 status: before.as_ref().and_then(|before| before.status.clone()),
+                synced: before.as_ref().and_then(|before| before.synced.clone()),
                 checked: SystemTime::now(),
             };
             // All but the time, which is not written.
@@ -458,6 +468,30 @@ impl Pipeline {
         }
     }
 
+    /// Wants the Kubernetes Secrets of the class to be as the volume is; `obtained` where its files are at hand.
+    fn sync(&self, slot: &Slot, inputs: &Inputs, class: &ReadClass, obtained: Option<&Obtained>, changed: bool) {
+        if class.secret_objects.is_empty() {
+            return;
+        }
+        let Some((objects, synced)) =
+            slot.known().entry.as_ref().map(|entry| (entry.objects.clone(), entry.synced.clone()))
+        else {
+            return;
+        };
+        self.parts.syncer.put(Look {
+            volume: inputs.volume.clone(),
+            target: inputs.target.clone(),
+            pod: inputs.pod.clone(),
+            class: inputs.class.clone(),
+            provider: class.class.provider.clone(),
+            wanted: class.secret_objects.clone(),
+            objects,
+            synced,
+            fetched: obtained.map(|obtained| obtained.fetched.clone()),
+            changed,
+        });
+    }
+
     /// A pod status that an earlier process could not write any more, or that says of a failure what is over.
     fn tell_again(&self, slot: &Slot, inputs: &Inputs) {
         let objects = {
@@ -499,6 +533,7 @@ impl Pipeline {
         // Wiped as soon as nobody uses them: first of all, whatever comes next.
         slot.known().inputs = None;
         self.parts.pod_statuses.forget(volume);
+        self.parts.syncer.forget(volume);
         blocking("unmounting the volume", move || mount::remove(&target)).await??;
         *slot.known() = Known::default();
         let (ledger, name) = (self.parts.ledger.clone(), volume.to_owned());

@@ -125,6 +125,19 @@ impl Metrics {
         own.refresh("failed", duration);
     }
 
+    /// A Kubernetes Secret that was written.
+    pub fn secret_synced(&self, provider: &str, duration: Duration) {
+        let Inner { reference, own, .. } = &*self.0;
+        reference.sync.get_or_create(&families::Provider { provider: self.provider(provider) }).inc();
+        reference.sync_duration.observe(duration.as_secs_f64());
+        own.secrets.get_or_create(&families::Outcome { outcome: "written" }).inc();
+    }
+
+    /// A Kubernetes Secret that could not be written; `outcome` is from a closed set.
+    pub fn secret_not_synced(&self, outcome: &'static str) {
+        self.0.own.secrets.get_or_create(&families::Outcome { outcome }).inc();
+    }
+
     /// How long a part of a publish took.
     pub fn stage(&self, stage: Stage, duration: Duration) {
         let labels = families::Part { stage: stage.name() };

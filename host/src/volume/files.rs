@@ -259,6 +259,11 @@ enum Rule {
     Mode(u32),
 }
 
+/// Whether a file of a volume may be called so.
+pub(super) fn is_path(path: &str) -> bool {
+    check_path(path).is_ok()
+}
+
 fn check_path(path: &str) -> Result<(), Rule> {
     if path.is_empty() {
         return Err(Rule::Empty);

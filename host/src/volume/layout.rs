@@ -46,7 +46,7 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    fn of(path: &Path) -> impl FnOnce(Errno) -> Self {
+    pub(super) fn of(path: &Path) -> impl FnOnce(Errno) -> Self {
         move |error| Self { path: shorten(&path.to_string_lossy()), source: error.into() }
     }
 }
@@ -164,17 +164,22 @@ pub(super) fn mode_for(group: Option<u32>, mode: u32) -> u32 {
 
 /// Whether `..data` leads to a folder in the volume, whoever made it. Nothing is followed but `..data` itself.
 pub(super) fn has_version(volume: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(open_version(volume)?.is_some())
+}
+
+/// The folder that `..data` leads to, if that is in the volume.
+pub(super) fn open_version(volume: BorrowedFd<'_>) -> rustix::io::Result<Option<OwnedFd>> {
     let version = match rustix::fs::readlinkat(volume, DATA, Vec::new()) {
         Ok(text) => PathBuf::from(OsString::from_vec(text.into_bytes())),
         // No link but perhaps a folder.
         Err(Errno::INVAL) => PathBuf::from(DATA),
-        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error),
     };
     let inside = version.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     match inside.then(|| open_folder(volume, &version)) {
-        None | Some(Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL)) => Ok(false),
-        Some(folder) => folder.map(|_| true),
+        None | Some(Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL)) => Ok(None),
+        Some(folder) => folder.map(Some),
     }
 }
 

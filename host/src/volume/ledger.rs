@@ -46,6 +46,8 @@ pub struct Entry {
     pub objects: Vec<ObjectVersion>,
     /// Digest of the pod status that stands in the cluster.
     pub status: Option<String>,
+    /// What Kubernetes Secrets were made of: a digest of the class's wishes and the objects' versions, never of a value.
+    pub synced: Option<String>,
     /// When the volume was last found or made right. Kept as the time of modification of the file, so an unchanged
     /// refresh writes no data.
     pub checked: SystemTime,
@@ -234,6 +236,8 @@ struct Document {
     refresh: Option<String>,
     objects: Vec<Object>,
     status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    synced: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -244,16 +248,16 @@ struct Object {
 
 impl Document {
     fn into_entry(self, checked: SystemTime) -> Entry {
-        let Self { volume, target, pod, revision, refresh, objects, status } = self;
+        let Self { volume, target, pod, revision, refresh, objects, status, synced } = self;
         let objects = objects.into_iter().map(|Object { id, version }| ObjectVersion { id, version }).collect();
-        Entry { volume, target, pod, revision, refresh, objects, status, checked }
+        Entry { volume, target, pod, revision, refresh, objects, status, synced, checked }
     }
 }
 
 fn document(entry: &Entry) -> io::Result<Vec<u8>> {
-    let Entry { volume, target, pod, revision, refresh, objects, status, checked: _ } = entry.clone();
+    let Entry { volume, target, pod, revision, refresh, objects, status, synced, checked: _ } = entry.clone();
     let objects = objects.into_iter().map(|ObjectVersion { id, version }| Object { id, version }).collect();
-    let json = serde_json::to_vec(&Document { volume, target, pod, revision, refresh, objects, status })?;
+    let json = serde_json::to_vec(&Document { volume, target, pod, revision, refresh, objects, status, synced })?;
     if json.len() > LARGEST {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -318,6 +322,7 @@ mod tests {
             refresh: Some("now".into()),
             objects: vec![object("secret/a", "1"), object("key/ключ", "")],
             status: None,
+            synced: None,
             checked: UNIX_EPOCH + Duration::new(1_777_550_709, 123_456_000),
         }
     }
@@ -336,7 +341,7 @@ mod tests {
     #[test]
     fn what_is_put_is_loaded_again_by_the_next_process() {
         let (_root, folder, ledger) = ledger();
-        let mut wanted = vec![entry(KUBELETS), entry("a/../b\n"), Entry { status: Some("s".into()), ..entry("") }];
+        let mut wanted = vec![entry(KUBELETS), entry("a/../b\n"), Entry { status: Some("s".into()), synced: Some("y".into()), ..entry("") }];
         wanted.iter().for_each(|entry| ledger.put(entry).unwrap());
         drop(ledger);
         let mut loaded = Ledger::open(&folder).unwrap().load().unwrap();

@@ -1,19 +1,16 @@
 //! From the content of an object to the bytes of its files.
 //!
-//! `key` makes PEM of public keys; `pfx` opens PFX files, `private_key` and `chain` bring what is in them into the
-//! form and order of the reference, `pem` takes PEM apart, and `json` JSON. What stands here: which of them an object needs, and the
-//! encodings that a secret may have. No error holds any of the content.
+//! `key` makes PEM of public keys; the crate `coffer-pki` opens PFX files and takes PEM apart, `private_key` and `chain`
+//! bring what is in them into the form and order of the reference, and `json` takes JSON apart. What stands here: which of
+//! them an object needs, and the encodings that a secret may have. No error holds any of the content.
 
-mod asn1;
 mod chain;
 mod json;
 mod key;
-mod pem;
-mod pfx;
 mod private_key;
 
 use base64::Engine as _;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use coffer_pki::{BASE64, asn1, pem, pfx};
 use zeroize::Zeroizing;
 
 use crate::failure::FailureKind;
@@ -22,14 +19,6 @@ use crate::provider;
 use crate::vault::answer::{Content, Secret};
 
 pub(crate) use pfx::Work;
-
-/// Standard alphabet, padding required, bits after the last byte ignored: what Go's decoder accepts.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// What a class says about all its certificates with private keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! A Kubernetes API server as Coffer meets it, over HTTP on loopback: SecretProviderClasses, their pod statuses, CSIDriver,
-//! CSINode, events, discovery.
+//! CSINode, events, Secrets, pods, discovery.
 //!
 //! It checks what the real one checks, so that a write that would fail there fails here too; it keeps uid, generation,
 //! resourceVersion and field managers; and it misbehaves on demand. There is no list that it would not answer and no
@@ -163,7 +163,7 @@ current-context: test
         self.set_as(USER, resource, namespace, name, parts);
     }
 
-    /// As [`ApiServer::set`], with a field manager: `secrets-store-csi` is the Go driver.
+    /// As [`ApiServer::set`], with a field manager: `csi-secrets-store` is the Go driver.
     ///
     /// # Panics
     /// The API server would refuse it.

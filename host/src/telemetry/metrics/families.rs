@@ -100,6 +100,8 @@ pub(super) struct Reference {
     pub(super) rotation: Counters<Rotated>,
     pub(super) rotation_error: Counters<RotationFailed>,
     pub(super) rotation_duration: Histogram,
+    pub(super) sync: Counters<Provider>,
+    pub(super) sync_duration: Histogram,
 }
 
 impl Reference {
@@ -118,7 +120,14 @@ impl Reference {
                 "Total number of rotation reconciles with error",
             ),
             rotation_duration: seconds_of_network(),
+            sync: counters(registry, "sync_k8s_secret", "Total number of Kubernetes Secrets written"),
+            sync_duration: seconds_of_network(),
         };
+        registry.register(
+            "k8s_secret_duration_sec",
+            "How long it took to write a Kubernetes Secret, in seconds",
+            reference.sync_duration.clone(),
+        );
         registry.register("node_unpublish", "Total number of node unpublish calls", reference.unpublish.clone());
         registry.register(
             "node_unpublish_error",
@@ -145,6 +154,7 @@ pub(super) struct Own {
     pub(super) egress_seconds: Histograms<Rule>,
     pub(super) shared: Counters<Provider>,
     pub(super) api: Counters<Api>,
+    pub(super) secrets: Counters<Outcome>,
 }
 
 impl Own {
@@ -168,6 +178,7 @@ impl Own {
             ),
             shared: counters(registry, "shared_results", "Publishes that got the result of another one's call"),
             api: counters(registry, "api_requests", "Requests to the Kubernetes API"),
+            secrets: counters(registry, "synced_secrets", "Kubernetes Secrets that were to be written"),
         };
         registry.register("plugin_cpu_seconds", "Processor time of providers", own.cpu.clone());
         own

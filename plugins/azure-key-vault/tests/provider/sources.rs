@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// What is searched.
-const FOLDERS: [&str; 4] = ["plugins/azure-key-vault/src", "plugins/azure-key-vault/tests", "host", "tests/cases"];
+const FOLDERS: [&str; 5] =
+    ["pki/src", "plugins/azure-key-vault/src", "plugins/azure-key-vault/tests", "host", "tests/cases"];
 
 /// Those that only repeat what others say.
 const TABLES: [&str; 3] = ["/ledger", "/documentation", "provider/sources"];

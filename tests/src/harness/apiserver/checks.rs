@@ -1,5 +1,7 @@
 //! What the API server refuses to store, as far as Coffer could get it wrong.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::resource::{Resource, Target};
@@ -35,6 +37,28 @@ pub(crate) fn invalid(target: &Target, object: &Value) -> Vec<String> {
     if target.resource == Resource::Events {
         event(target, object, &mut wrong);
     }
+    wrong
+}
+
+/// What is wrong with the content of a Secret.
+pub(crate) fn secret(object: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (key, value) in pairs(&object["data"]) {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if key.is_empty() || key.len() > 253 || !key.bytes().all(inner) {
+            wrong.push(format!("data[{key}]: Invalid value: {key:?}: a valid config key must consist of …"));
+        }
+        if value.as_str().is_none_or(|text| STANDARD.decode(text).is_err()) {
+            wrong.push(format!("data[{key}]: Invalid value: it is not base64"));
+        }
+    }
+    let required: &[&str] = match object["type"].as_str().unwrap_or_default() {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        _ => &[],
+    };
+    wrong.extend(required.iter().filter(|key| object["data"][**key].is_null()).map(|key| format!("data[{key}]: Required value")));
     wrong
 }
 

@@ -236,6 +236,35 @@ pub(crate) fn describe(managers: &Managers, api_version: &str) -> Value {
     Value::Array(managers.iter().map(entry).collect())
 }
 
+/// The managers that entries of `metadata.managedFields` tell of.
+pub(crate) fn read(entries: &Value) -> Managers {
+    let manager = |entry: &Value| {
+        let mut fields = Fields::new();
+        gather(&entry["fieldsV1"], &mut Vec::new(), &mut fields);
+        let name = entry["manager"].as_str().unwrap_or_default().to_owned();
+        let operation = if entry["operation"] == "Apply" { Operation::Apply } else { Operation::Update };
+        Manager { name, operation, fields }
+    };
+    entries.as_array().into_iter().flatten().map(manager).collect()
+}
+
+fn gather(tree: &Value, path: &mut Path, fields: &mut Fields) {
+    for (key, inner) in tree.as_object().into_iter().flatten() {
+        let step = match (key.strip_prefix("f:"), key.strip_prefix("k:")) {
+            (Some(step), _) => step.to_owned(),
+            (_, Some(item)) => serde_json::from_str(item).map_or_else(|_| item.to_owned(), |item| step_of(&item)),
+            _ => continue,
+        };
+        let is_item = step.starts_with("uid=");
+        path.push(step);
+        if is_item || inner.as_object().is_none_or(Map::is_empty) {
+            fields.insert(path.clone());
+        }
+        gather(inner, path, fields);
+        path.pop();
+    }
+}
+
 fn plant(tree: &mut Value, path: &[String]) {
     let mut node = tree;
     for step in path {

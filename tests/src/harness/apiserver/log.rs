@@ -24,6 +24,8 @@ pub struct Entry {
     pub target: Target,
     /// Whether an answer from the API server's cache would do: `resourceVersion=0`.
     pub cached: bool,
+    /// Whether it asked for an answer of metadata alone.
+    pub metadata_only: bool,
     /// Whether it carried the credential of the kubeconfig.
     pub authorized: bool,
     /// `User-Agent`.

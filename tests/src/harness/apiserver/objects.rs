@@ -165,6 +165,12 @@ impl Objects {
             return Err(Refusal::AlreadyExists);
         }
         object = checked(&target, object)?;
+        if target.resource == Resource::Secrets {
+            let wrong = checks::secret(&object);
+            if !wrong.is_empty() {
+                return Err(Refusal::Invalid(wrong));
+            }
+        }
         let mut managers = Managers::new();
         fields::update(&Value::Null, &object, &mut managers, write.manager);
         self.version += 1;
@@ -190,6 +196,7 @@ impl Objects {
         let object = checked(write.target, object)?;
         let mut managers = before.managers.clone();
         fields::update(&before.object, &object, &mut managers, write.manager);
+        settled(write.target, &before.object, &object)?;
         Ok(self.replace(write.target, &before, object, managers))
     }
 
@@ -211,8 +218,15 @@ impl Objects {
         if !wanted["metadata"]["managedFields"].is_null() {
             return Err(Refusal::BadRequest("metadata.managedFields must be nil".into()));
         }
+        let expected = wanted["metadata"]["uid"].as_str().map(str::to_owned);
         let wanted = checked(target, wanted)?;
         if self.stored(target).is_err() {
+            // Whoever names a uid means an object that is there.
+            if let Some(uid) = expected {
+                return Err(Refusal::Conflict(format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                )));
+            }
             if !self.allows(Verb::Create, target) {
                 return Err(Refusal::Forbidden);
             }
@@ -223,13 +237,38 @@ impl Objects {
                 stored.managers.clear();
                 let fresh = fields::apply(&mut stored.object, &mut stored.managers, write.manager, &wanted, true);
                 fresh.map_err(Refusal::Owned)?;
+                if target.resource == Resource::Secrets && stored.object["type"].is_null() {
+                    stored.object["type"] = json!("Opaque");
+                }
                 return Ok(served(stored, target));
             }
         }
         let before = self.stored(target)?.clone();
+        if expected.is_some_and(|uid| before.object["metadata"]["uid"] != uid) {
+            return Err(Refusal::Invalid(vec!["metadata.uid: Invalid value: field is immutable".into()]));
+        }
         let (mut object, mut managers) = (before.object.clone(), before.managers.clone());
         fields::apply(&mut object, &mut managers, write.manager, &wanted, write.force).map_err(Refusal::Owned)?;
+        settled(target, &before.object, &object)?;
         Ok(self.replace(target, &before, object, managers))
+    }
+
+    /// A JSON patch (RFC 6902), of the two fields that who takes over an object changes.
+    pub(crate) fn hand_over(&mut self, write: &Write<'_>, patch: &Value) -> Result<Value, Refusal> {
+        let before = self.stored(write.target)?.clone();
+        let mut managers = before.managers.clone();
+        for change in patch.as_array().into_iter().flatten() {
+            match (change["op"].as_str(), change["path"].as_str()) {
+                (Some("replace"), Some("/metadata/managedFields")) => managers = fields::read(&change["value"]),
+                (Some("replace"), Some("/metadata/resourceVersion")) => {
+                    if before.object["metadata"]["resourceVersion"] != change["value"] {
+                        return Err(Refusal::Conflict("the object has been modified".into()));
+                    }
+                }
+                _ => return Err(Refusal::BadRequest("this server knows no such JSON patch".into())),
+            }
+        }
+        Ok(self.replace(write.target, &before, before.object.clone(), managers))
     }
 
     fn stored(&self, target: &Target) -> Result<&Stored, Refusal> {
@@ -262,6 +301,21 @@ impl Objects {
         self.stored.insert((target.resource, target.namespace.clone(), target.name.clone()), stored);
         answer
     }
+}
+
+/// What may not change any more.
+fn settled(target: &Target, before: &Value, after: &Value) -> Result<(), Refusal> {
+    if target.resource != Resource::Secrets {
+        return Ok(());
+    }
+    let mut wrong = checks::secret(after);
+    if before["type"] != after["type"] {
+        wrong.push(format!("type: Invalid value: {}: field is immutable", after["type"]));
+    }
+    if before["immutable"] == true && before["data"] != after["data"] {
+        wrong.push("data: Forbidden: field is immutable when `immutable` is set".into());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Refusal::Invalid(wrong)) }
 }
 
 /// The object as the server would store it, in the version that is stored.
@@ -306,7 +360,7 @@ fn served(stored: &Stored, target: &Target) -> Value {
 /// Custom resources without a status subresource count generations on every change but those of metadata; so do the
 /// others here that have any.
 fn generations(resource: Resource) -> bool {
-    resource != Resource::Events
+    !matches!(resource, Resource::Events | Resource::Secrets | Resource::Pods)
 }
 
 fn same_but_metadata(one: &Value, other: &Value) -> bool {

@@ -49,6 +49,10 @@ pub enum Resource {
     CsiNodes,
     /// Event, in either group.
     Events,
+    /// Secret.
+    Secrets,
+    /// Pod.
+    Pods,
     /// The list of resources of a group's version.
     Discovery,
     /// Anything else; it is not served.
@@ -66,7 +70,7 @@ struct Served {
     namespaced: bool,
 }
 
-const SERVED: [Served; 6] = [
+const SERVED: [Served; 8] = [
     Served {
         resource: Resource::Classes,
         group: GROUP,
@@ -119,6 +123,24 @@ const SERVED: [Served; 6] = [
         plural: "events",
         singular: "event",
         kind: "Event",
+        namespaced: true,
+    },
+    Served {
+        resource: Resource::Secrets,
+        group: "",
+        versions: &["v1"],
+        plural: "secrets",
+        singular: "secret",
+        kind: "Secret",
+        namespaced: true,
+    },
+    Served {
+        resource: Resource::Pods,
+        group: "",
+        versions: &["v1"],
+        plural: "pods",
+        singular: "pod",
+        kind: "Pod",
         namespaced: true,
     },
 ];

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -137,11 +137,19 @@ fn describe(services: &Services, request: &Request<Incoming>, target: &Target, q
         query: query.iter().map(|(name, _)| name.clone()).collect(),
         target: target.clone(),
         cached: is_cached(query),
+        metadata_only: wants_metadata(header(ACCEPT)),
         authorized: header(AUTHORIZATION) == format!("Bearer {}", services.token),
         user_agent: header(USER_AGENT).to_owned(),
         status: None,
         fault: None,
     }
+}
+
+/// The form of an answer that holds nothing of the object but its metadata.
+fn wants_metadata(accept: &str) -> bool {
+    let mut words = accept.split(';').map(str::trim);
+    words.next() == Some("application/json")
+        && ["as=PartialObjectMetadata", "g=meta.k8s.io", "v=v1"].iter().all(|word| accept.contains(word))
 }
 
 fn is_cached(query: &[(String, String)]) -> bool {
@@ -170,7 +178,15 @@ async fn answer(
         return Refusal::Unauthorized.answer(target);
     }
     match perform(services, &head, &body.to_bytes(), target, query) {
-        Ok((status, object)) => Answer::json(status, &object),
+        Ok((status, object)) => {
+            let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if !wants_metadata(accept) {
+                return Answer::json(status, &object);
+            }
+            let metadata = object.get("metadata").cloned().unwrap_or_default();
+            let kind = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            Answer::json(status, &kind)
+        }
         Err(refusal) => refusal.answer(target),
     }
 }
@@ -222,6 +238,10 @@ fn patch(services: &Services, head: &Parts, body: &[u8], write: &Write<'_>) -> R
         "application/merge-patch+json" => {
             let patch = parsed(body)?;
             Ok((200, services.change(|objects| objects.merge(write, &patch))?))
+        }
+        "application/json-patch+json" => {
+            let patch = parsed(body)?;
+            Ok((200, services.change(|objects| objects.hand_over(write, &patch))?))
         }
         _ => Err(Refusal::UnsupportedMedia),
     }

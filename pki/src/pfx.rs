@@ -2,7 +2,8 @@
 //!
 //! More than the reference reads: any number of safes, PBES2, SHA-2, files without a MAC, keys that are not encrypted.
 //! `decrypt` derives keys and opens what they close. A file is somebody's upload: the work that it may ask for is
-//! limited before any is done, and so is the number of its bags. `content` is the caller.
+//! limited before any is done, and so is the number of its bags. The provider
+//! uses it, and the host for Secrets of type `kubernetes.io/tls`.
 
 mod decrypt;
 
@@ -11,11 +12,10 @@ use spki::der::asn1::{AnyRef, OctetStringRef};
 use spki::der::{self, Reader, SliceReader};
 use zeroize::Zeroizing;
 
-use super::asn1;
-use crate::provider;
+use crate::{Secret, asn1};
 use decrypt::{Mac, Password};
 
-pub(crate) use decrypt::Work;
+pub use decrypt::Work;
 
 const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 const ENCRYPTED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.6");
@@ -34,29 +34,35 @@ const MAX_DEPTH: u8 = 4;
 
 /// What a file holds, in its order.
 #[derive(Default)]
-pub(super) struct Pfx {
+pub struct Pfx {
     /// PKCS#8, DER.
-    pub(super) keys: Vec<provider::Secret>,
+    pub keys: Vec<Secret>,
     /// X.509, DER.
-    pub(super) certificates: Vec<Vec<u8>>,
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// Why a file cannot be opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
+    /// It is none.
     #[error("its PFX is not well-formed")]
     Malformed,
+    /// Of another version.
     #[error("its PFX is of another version than 3")]
     Version,
-    #[error("its PFX is damaged or closed with a password, and Key Vault exports without one: import it again")]
+    /// Somebody closed it.
+    #[error("its PFX is damaged or closed with a password: make it anew without one")]
     Password,
+    /// Something that nothing here can do: what, and which.
     #[error("its PFX uses {0} {1}, which is not supported")]
     Unsupported(&'static str, String),
+    /// Too many iterations, in this file or in those before it.
     #[error(
         "its PFX asks for too much work to derive its keys, or too little is left by the others of the class: export it \
          with fewer iterations, 2,000 say"
     )]
     Work,
+    /// Too many parts.
     #[error("its PFX has too many parts")]
     Size,
 }
@@ -68,7 +74,10 @@ impl From<der::Error> for Error {
 }
 
 /// Opens a file, DER. What it asks for is taken from `work`.
-pub(super) fn open(der: &[u8], work: &mut Work) -> Result<Pfx, Error> {
+///
+/// # Errors
+/// When it is no such file, is closed with a password, or asks for more than is allowed.
+pub fn open(der: &[u8], work: &mut Work) -> Result<Pfx, Error> {
     let (version, authenticated, mac) = asn1::whole(der, |reader| {
         reader.sequence(|reader| {
             let version: u8 = reader.decode()?;
@@ -150,7 +159,7 @@ impl<'w> Opener<'w> {
     }
 
     /// The bags in an EncryptedData (RFC 5652 section 8); none if it is empty.
-    fn decrypt(&mut self, der: &[u8]) -> Result<Option<provider::Secret>, Error> {
+    fn decrypt(&mut self, der: &[u8]) -> Result<Option<Secret>, Error> {
         let (algorithm, content) = asn1::sequence(der, |reader| {
             let _version: u8 = reader.decode()?;
             reader.sequence(|reader| {

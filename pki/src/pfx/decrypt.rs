@@ -17,7 +17,7 @@ use spki::{AlgorithmIdentifierRef, ObjectIdentifier};
 use zeroize::Zeroizing;
 
 use super::{Error, unsupported};
-use crate::provider;
+use crate::Secret;
 
 const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 const SHA224: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.4");
@@ -52,7 +52,7 @@ impl Password {
 /// What the files of a call may still ask for, in hash computations. A file decides how many a key costs, up to 2³¹, and
 /// a class how many files there are.
 #[derive(Debug)]
-pub(crate) struct Work {
+pub struct Work {
     left: u64,
 }
 
@@ -133,7 +133,7 @@ pub(super) fn decrypt(
     content: &[u8],
     password: Password,
     work: &mut Work,
-) -> Result<provider::Secret, Error> {
+) -> Result<Secret, Error> {
     let pbes1 = |work: &mut Work| Pbes1::read(algorithm, password, work);
     match algorithm.oid {
         PBES2 => pbes2(algorithm, content, work),
@@ -146,7 +146,7 @@ pub(super) fn decrypt(
 }
 
 /// PBKDF2 and a cipher. Of the other derivation, scrypt, no program makes PFX files.
-fn pbes2(algorithm: AlgorithmIdentifierRef<'_>, content: &[u8], work: &mut Work) -> Result<provider::Secret, Error> {
+fn pbes2(algorithm: AlgorithmIdentifierRef<'_>, content: &[u8], work: &mut Work) -> Result<Secret, Error> {
     let parameters = pbes2::Parameters::try_from(algorithm.parameters.ok_or(Error::Malformed)?)
         .map_err(|_| Error::Unsupported("PBES2 with parameters of", "an unknown kind".into()))?;
     let kdf = match &parameters.kdf {
@@ -163,7 +163,7 @@ fn pbes2(algorithm: AlgorithmIdentifierRef<'_>, content: &[u8], work: &mut Work)
     }
 }
 
-fn pbkdf2(kdf: &Pbkdf2Params, size: usize, work: &mut Work) -> Result<provider::Secret, Error> {
+fn pbkdf2(kdf: &Pbkdf2Params, size: usize, work: &mut Work) -> Result<Secret, Error> {
     if kdf.key_length.is_some_and(|length| usize::from(length) != size) {
         return Err(Error::Malformed);
     }
@@ -203,7 +203,7 @@ impl<'d> Pbes1<'d> {
         Ok(Self { salt, iterations, password })
     }
 
-    fn decrypt<C: BlockCipherDecrypt + KeyInit>(&self, content: &[u8], size: usize) -> Result<provider::Secret, Error> {
+    fn decrypt<C: BlockCipherDecrypt + KeyInit>(&self, content: &[u8], size: usize) -> Result<Secret, Error> {
         let derive = |kind, size| derive::<sha1::Sha1>(self.password, self.salt, kind, self.iterations, size);
         let (key, iv) = (derive(Pkcs12KeyType::EncryptionKey, size)?, derive(Pkcs12KeyType::Iv, 8)?);
         open::<C>(&key, &iv, content)
@@ -211,7 +211,7 @@ impl<'d> Pbes1<'d> {
 }
 
 /// A block cipher in the mode CBC, padded (RFC 5652 section 6.3).
-fn open<C: BlockCipherDecrypt + KeyInit>(key: &[u8], iv: &[u8], content: &[u8]) -> Result<provider::Secret, Error> {
+fn open<C: BlockCipherDecrypt + KeyInit>(key: &[u8], iv: &[u8], content: &[u8]) -> Result<Secret, Error> {
     let cipher = cbc::Decryptor::<C>::new_from_slices(key, iv).map_err(|_| Error::Malformed)?;
     let mut content = Zeroizing::new(content.to_vec());
     let length = cipher.decrypt_padded::<Pkcs7>(&mut content).map_err(|_| Error::Password)?.len();
@@ -225,7 +225,7 @@ fn derive<D: Digest + FixedOutputReset + BlockSizeUser>(
     kind: Pkcs12KeyType,
     iterations: u32,
     size: usize,
-) -> Result<provider::Secret, Error> {
+) -> Result<Secret, Error> {
     let iterations = i32::try_from(iterations).map_err(|_| Error::Work)?;
     Ok(Zeroizing::new(derive_key::<D>(password.bytes(), salt, kind, iterations, size)))
 }

@@ -7,7 +7,10 @@ use spki::der::asn1::AnyRef;
 use spki::der::{ErrorKind, Reader, Result, SliceReader, Tag, TagNumber};
 
 /// Reads `der` with `read`, which has to take all of it.
-pub(super) fn whole<'d, T>(der: &'d [u8], read: impl FnOnce(&mut SliceReader<'d>) -> Result<T>) -> Result<T> {
+///
+/// # Errors
+/// When the bytes are not so.
+pub fn whole<'d, T>(der: &'d [u8], read: impl FnOnce(&mut SliceReader<'d>) -> Result<T>) -> Result<T> {
     let mut reader = SliceReader::new(der)?;
     let value = read(&mut reader)?;
     reader.finish()?;
@@ -15,7 +18,10 @@ pub(super) fn whole<'d, T>(der: &'d [u8], read: impl FnOnce(&mut SliceReader<'d>
 }
 
 /// Reads a SEQUENCE that is all of `der`; what `read` leaves is stepped over.
-pub(super) fn sequence<'d, T>(der: &'d [u8], read: impl FnOnce(&mut SliceReader<'d>) -> Result<T>) -> Result<T> {
+///
+/// # Errors
+/// When the bytes are not so.
+pub fn sequence<'d, T>(der: &'d [u8], read: impl FnOnce(&mut SliceReader<'d>) -> Result<T>) -> Result<T> {
     whole(der, |reader| {
         reader.sequence(|reader| {
             let value = read(reader)?;
@@ -26,7 +32,10 @@ pub(super) fn sequence<'d, T>(der: &'d [u8], read: impl FnOnce(&mut SliceReader<
 }
 
 /// The elements of a SEQUENCE OF that is all of `der`, each with its header.
-pub(super) fn elements(der: &[u8]) -> Result<Vec<&[u8]>> {
+///
+/// # Errors
+/// When the bytes are not so.
+pub fn elements(der: &[u8]) -> Result<Vec<&[u8]>> {
     whole(der, |reader| {
         reader.sequence(|reader| {
             let mut elements = Vec::new();
@@ -39,7 +48,10 @@ pub(super) fn elements(der: &[u8]) -> Result<Vec<&[u8]>> {
 }
 
 /// The content of the field `[number]`, if that comes next.
-pub(super) fn field<'d>(reader: &mut SliceReader<'d>, number: u32) -> Result<Option<&'d [u8]>> {
+///
+/// # Errors
+/// When the bytes are not so.
+pub fn field<'d>(reader: &mut SliceReader<'d>, number: u32) -> Result<Option<&'d [u8]>> {
     match reader.peek_byte() {
         Some(_) if is_field(Tag::peek(reader)?, number) => Ok(Some(reader.decode::<AnyRef<'d>>()?.value())),
         _ => Ok(None),
@@ -47,12 +59,18 @@ pub(super) fn field<'d>(reader: &mut SliceReader<'d>, number: u32) -> Result<Opt
 }
 
 /// The content of the field `[number]`.
-pub(super) fn required<'d>(reader: &mut SliceReader<'d>, number: u32) -> Result<&'d [u8]> {
+///
+/// # Errors
+/// When the bytes are not so.
+pub fn required<'d>(reader: &mut SliceReader<'d>, number: u32) -> Result<&'d [u8]> {
     field(reader, number)?.ok_or_else(|| ErrorKind::Failed.into())
 }
 
 /// Steps over the rest.
-pub(super) fn skip(reader: &mut SliceReader<'_>) -> Result<()> {
+///
+/// # Errors
+/// When the bytes are not so.
+pub fn skip(reader: &mut SliceReader<'_>) -> Result<()> {
     reader.read_slice(reader.remaining_len()).map(drop)
 }
 

@@ -7,28 +7,48 @@ use base64::Engine as _;
 use spki::der::pem::{self, LineEnding};
 use zeroize::Zeroizing;
 
-use super::BASE64;
-use crate::provider;
+use crate::{BASE64, Secret};
 
 /// Columns of a line of base64.
 const COLUMNS: usize = 64;
 
 /// One block.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
+pub struct Block {
     label: String,
     /// In the order in which they are written: `Proc-Type` first, then sorted.
     headers: Vec<(String, String)>,
-    content: provider::Secret,
+    content: Secret,
 }
 
 impl Block {
-    pub(super) fn is_certificate(&self) -> bool {
+    /// What it says it is.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The decoded content. Every caller of this function handles a secret.
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// Whether it is a certificate by its label.
+    #[must_use]
+    pub fn is_certificate(&self) -> bool {
         self.label == "CERTIFICATE"
     }
 
+    /// Whether a passphrase closes it, by its label or its headers.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.label.starts_with("ENCRYPTED")
+            || self.headers.iter().any(|(key, value)| key == "Proc-Type" && value.ends_with("ENCRYPTED"))
+    }
+
     /// Appends the block.
-    pub(super) fn write(&self, text: &mut Zeroizing<String>) {
+    pub fn write(&self, text: &mut Zeroizing<String>) {
         let base64 = Zeroizing::new(BASE64.encode(&*self.content));
         text.push_str(&format!("-----BEGIN {}-----\n", self.label));
         for (key, value) in &self.headers {
@@ -46,12 +66,14 @@ impl Block {
 }
 
 /// One block without headers, as text.
-pub(super) fn encode(label: &str, content: &[u8]) -> Option<Zeroizing<String>> {
+#[must_use]
+pub fn encode(label: &str, content: &[u8]) -> Option<Zeroizing<String>> {
     pem::encode_string(label, LineEnding::LF, content).ok().map(Zeroizing::new)
 }
 
 /// Every block of a text that can be read.
-pub(super) fn blocks(text: &str) -> Vec<Block> {
+#[must_use]
+pub fn blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Open<'_>> = None;
     for line in text.split('\n') {

@@ -1,0 +1,275 @@
+//! What is known of volumes and Secrets, and what is to be done next.
+//!
+//! A volume waits at most once, with the latest; it is not taken while it is being worked on. The same Secret is worked on
+//! by one at a time: whoever comes second finds it done. Nothing here is a value: a Secret's content is remembered as a
+//! fingerprint under a key of this process. `worker` takes from it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use rand::RngExt as _;
+use tokio::time::Instant;
+
+use super::{Look, objects};
+use crate::kube::Pauses;
+use crate::publish::fingerprint::Fingerprint;
+
+/// The most volumes that wait; the kubelet of a large node has some hundreds.
+const MOST_WAITING: usize = 4096;
+/// How long a Secret is taken to be there after it was seen, give or take a fifth.
+const CHECK: Duration = Duration::from_secs(60);
+/// How long what cannot work is left alone, give or take a fifth. What changes is tried at once.
+const LEAVE: Duration = Duration::from_secs(5 * 60);
+/// How often something is tried in a row that may pass; then kubelet's next call begins anew.
+const ATTEMPTS: u32 = 6;
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+
+/// Namespace and name of a Secret.
+pub(super) type Key = (String, String);
+pub(super) type Owners = Arc<[OwnerReference]>;
+
+#[derive(Default)]
+pub(super) struct Queue {
+    volumes: HashMap<String, Volume>,
+    secrets: HashMap<Key, Secret>,
+    waiting: HashMap<String, Waiting>,
+    running: HashSet<String>,
+}
+
+#[derive(Default)]
+struct Volume {
+    /// The mark of what its Secrets were made of.
+    synced: Option<String>,
+    /// What did not work, and until when it is not tried again.
+    failed: Option<(String, Instant)>,
+    owners: Option<Owners>,
+}
+
+struct Secret {
+    alone: Arc<tokio::sync::Mutex<()>>,
+    /// Who of this node needs it to belong to whom.
+    wanted: HashMap<String, Owners>,
+    seen: Seen,
+    /// When to look whether it is still there.
+    next: Instant,
+}
+
+/// What was last seen or made of a Secret.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    /// What this node wrote last.
+    pub(super) content: Option<Fingerprint>,
+    /// Empty where none stood there.
+    pub(super) uid: String,
+    /// The uids of its owners.
+    pub(super) owners: HashSet<String>,
+}
+
+/// Something to do.
+pub(super) struct Waiting {
+    pub(super) look: Look,
+    pub(super) mark: String,
+    /// Whether values may have to be written; else it is only a matter of looking whether all is there.
+    pub(super) is_dirty: bool,
+    due: Instant,
+    failures: u32,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    /// It may pass.
+    Retry(Option<Duration>),
+    /// It will not pass by itself.
+    Broken,
+    /// Nobody needs it any more.
+    Gone,
+}
+
+impl Queue {
+    /// Whether there is something new to do.
+    pub(super) fn put(&mut self, look: Look) -> bool {
+        let now = Instant::now();
+        let mark = look.mark();
+        let volume = self
+            .volumes
+            .entry(look.volume.clone())
+            .or_insert_with(|| Volume { synced: look.synced.clone(), ..Volume::default() });
+        let failed = volume.failed.as_ref().is_some_and(|(failed, until)| *failed == mark && now < *until);
+        let is_dirty = look.changed || (volume.synced.as_deref() != Some(&mark) && !failed);
+        if !is_dirty && !self.is_due(&look, now) {
+            return false;
+        }
+        if let Some(waiting) = self.waiting.get_mut(&look.volume) {
+            // What just failed is not tried sooner because it is wanted once more; news is.
+            waiting.due = if look.changed { now } else { waiting.due };
+            let fetched = look.fetched.clone().or_else(|| waiting.look.fetched.take());
+            waiting.look = Look { fetched, ..look };
+            waiting.mark = mark;
+            waiting.is_dirty |= is_dirty;
+            return is_dirty;
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            // kubelet's next call brings it again: it is marked nowhere.
+            tracing::warn!(target: "coffer::sync", "too many volumes wait for their Secrets; the newest are left out for now");
+            return false;
+        }
+        self.waiting.insert(look.volume.clone(), Waiting { look, mark, is_dirty, due: now, failures: 0 });
+        true
+    }
+
+    /// Whether a Secret of the volume has to be looked at.
+    fn is_due(&self, look: &Look, now: Instant) -> bool {
+        let mut names = look.wanted.iter().filter_map(|object| objects::name(object).ok());
+        names.any(|name| {
+            let secret = self.secrets.get(&(look.namespace().to_owned(), name.to_owned()));
+            secret.is_none_or(|secret| secret.next <= now || !secret.wanted.contains_key(&look.volume))
+        })
+    }
+
+    pub(super) fn forget(&mut self, volume: &str) {
+        self.volumes.remove(volume);
+        self.waiting.remove(volume);
+        self.secrets.retain(|_, secret| {
+            secret.wanted.remove(volume);
+            !secret.wanted.is_empty()
+        });
+    }
+
+    pub(super) fn is_known(&self, volume: &str) -> bool {
+        self.volumes.contains_key(volume)
+    }
+
+    /// What is to be done now, the longest due first.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Waiting> {
+        let free = |(volume, waiting): &(&String, &Waiting)| waiting.due <= now && !self.running.contains(*volume);
+        let volume = self.waiting.iter().filter(free).min_by_key(|(_, waiting)| waiting.due)?.0.clone();
+        let waiting = self.waiting.remove(&volume)?;
+        self.running.insert(volume);
+        Some(waiting)
+    }
+
+    /// When the next is due that nothing stands in the way of.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let free = |(volume, _): &(&String, &Waiting)| !self.running.contains(*volume);
+        self.waiting.iter().filter(free).map(|(_, waiting)| waiting.due).min()
+    }
+
+    /// Takes note of how it ended; says the mark that now is synced, if there is news, or that it was tried often enough.
+    pub(super) fn finish(&mut self, mut done: Waiting, outcome: Outcome) -> Ended {
+        let now = Instant::now();
+        self.running.remove(&done.look.volume);
+        let Some(volume) = self.volumes.get_mut(&done.look.volume) else { return Ended::Quiet };
+        match outcome {
+            Outcome::Gone => Ended::Quiet,
+            Outcome::Done => {
+                volume.failed = None;
+                let is_news = done.is_dirty && volume.synced.as_ref() != Some(&done.mark);
+                if done.is_dirty {
+                    volume.synced = Some(done.mark);
+                }
+                if is_news { Ended::Synced } else { Ended::Quiet }
+            }
+            Outcome::Retry(after) if done.failures + 1 < ATTEMPTS => {
+                done.failures += 1;
+                done.due = now + PAUSES.after(done.failures, after);
+                // Read back from the volume then: secrets do not wait in memory.
+                done.look.fetched = None;
+                match self.waiting.get_mut(&done.look.volume) {
+                    Some(newer) => {
+                        newer.is_dirty |= done.is_dirty;
+                        (newer.due, newer.failures) = (done.due, done.failures);
+                    }
+                    None => drop(self.waiting.insert(done.look.volume.clone(), done)),
+                }
+                Ended::Quiet
+            }
+            Outcome::Retry(_) | Outcome::Broken => {
+                let pause = if outcome == Outcome::Broken { LEAVE } else { CHECK };
+                if done.is_dirty {
+                    // What was written of it before counts no more.
+                    volume.synced = None;
+                    volume.failed = Some((done.mark, now + jittered(pause)));
+                }
+                if outcome == Outcome::Broken { Ended::Quiet } else { Ended::GivenUp }
+            }
+        }
+    }
+
+    pub(super) fn owners(&self, volume: &str) -> Option<Owners> {
+        self.volumes.get(volume).and_then(|volume| volume.owners.clone())
+    }
+
+    pub(super) fn set_owners(&mut self, volume: &str, owners: Owners) {
+        if let Some(volume) = self.volumes.get_mut(volume) {
+            volume.owners = Some(owners);
+        }
+    }
+
+    /// Notes that a volume needs a Secret. Who holds the lock works on it alone; none for a volume that is forgotten.
+    pub(super) fn join(&mut self, key: &Key, volume: &str, owners: &Owners) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        if !self.is_known(volume) {
+            return None;
+        }
+        let secret = self.secrets.entry(key.clone()).or_insert_with(|| Secret {
+            alone: Arc::default(),
+            wanted: HashMap::new(),
+            seen: Seen::default(),
+            next: Instant::now(),
+        });
+        secret.wanted.insert(volume.to_owned(), owners.clone());
+        Some(secret.alone.clone())
+    }
+
+    /// What is known of a Secret, and whether it need not be looked at again yet.
+    pub(super) fn seen(&self, key: &Key) -> (Seen, bool) {
+        self.secrets.get(key).map_or_else(Default::default, |secret| (secret.seen.clone(), Instant::now() < secret.next))
+    }
+
+    /// Notes what was seen or made.
+    pub(super) fn saw(&mut self, key: &Key, seen: Seen) {
+        if let Some(secret) = self.secrets.get_mut(key) {
+            secret.seen = seen;
+            secret.next = Instant::now() + jittered(CHECK);
+        }
+    }
+
+    /// Notes to whom a Secret belongs by now.
+    pub(super) fn owned(&mut self, key: &Key, owners: &HashSet<String>) {
+        if let Some(secret) = self.secrets.get_mut(key) {
+            secret.seen.owners.clone_from(owners);
+        }
+    }
+
+    /// Lets the next one look again.
+    pub(super) fn doubt(&mut self, key: &Key) {
+        if let Some(secret) = self.secrets.get_mut(key) {
+            secret.next = Instant::now();
+        }
+    }
+
+    /// Everybody whom a Secret shall belong to, as far as this node knows, each once.
+    pub(super) fn wanted(&self, key: &Key) -> Vec<OwnerReference> {
+        let mut seen = HashSet::new();
+        let wanted = self.secrets.get(key).into_iter().flat_map(|secret| secret.wanted.values());
+        let wanted = wanted.flat_map(|owners| owners.iter());
+        wanted.filter(|owner| seen.insert(owner.uid.clone())).cloned().collect()
+    }
+}
+
+/// What to tell of something that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Quiet,
+    /// The mark is that of the Secrets now.
+    Synced,
+    /// It was tried often enough for now.
+    GivenUp,
+}
+
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(rand::rng().random_range(0.8..=1.2))
+}
