@@ -7,6 +7,7 @@ mod events;
 mod facts;
 mod pod_statuses;
 pub mod rights;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +69,14 @@ impl World {
         };
         let client = connect(Some(&path), counter).await.unwrap();
         Self { server, client, tasks: Tasks::default(), calls }
+    }
+
+    /// Looks again and again until it is so. Give it a deadline of your own.
+    async fn until(&self, mut is_so: impl FnMut(&ApiServer) -> bool) {
+        let server = &self.server;
+        while !is_so(server) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn asked(&self, verb: Verb, resource: Resource) -> u64 {

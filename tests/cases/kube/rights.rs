@@ -1,4 +1,5 @@
-//! `deploy/rbac.yaml` is enough for everything that Coffer asks of the API server, and each verb in it is needed.
+//! `deploy/rbac.yaml` is enough for everything that Coffer asks of the API server, with `deploy/rbac-sync.yaml` where it
+//! makes Secrets, and each verb in them is needed.
 
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use coffer::kube::driver;
 use coffer::kube::events::{Event, Events};
 use coffer::kube::pod_statuses::{PodStatus, PodStatuses};
 use coffer::yaml::{self, Node, Value};
-use coffer_tests::harness::apiserver::{Resource, Right, Verb};
+use coffer_tests::harness::apiserver::{ApiServer, Resource, Right, Verb};
 
 use super::{World, deadline, pod, soon};
 
 const RBAC: &str = include_str!("../../../deploy/rbac.yaml");
+const RBAC_SYNC: &str = include_str!("../../../deploy/rbac-sync.yaml");
 
 /// The value of a key.
 fn at<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
@@ -37,7 +39,16 @@ fn text(node: &Node) -> String {
 
 /// The rules of the ClusterRole.
 pub fn shipped() -> Vec<Right> {
-    let (documents, mistakes) = yaml::read("rbac.yaml", RBAC.as_bytes());
+    rules(RBAC)
+}
+
+/// The same, and what making Secrets needs besides.
+pub fn with_sync() -> Vec<Right> {
+    [shipped(), rules(RBAC_SYNC)].concat()
+}
+
+fn rules(manifest: &str) -> Vec<Right> {
+    let (documents, mistakes) = yaml::read("rbac.yaml", manifest.as_bytes());
     assert!(mistakes.is_empty());
     let is_role = |document: &&Node| at(document, "kind").map(text).as_deref() == Some("ClusterRole");
     let role = documents.iter().find(is_role).unwrap();
@@ -53,7 +64,7 @@ pub fn shipped() -> Vec<Right> {
 
 /// The same rules, each without one of its verbs.
 fn with_one_less() -> Vec<(String, Vec<Right>)> {
-    let rights = shipped();
+    let rights = with_sync();
     let mut all = Vec::new();
     for (rule, right) in rights.iter().enumerate() {
         for (number, verb) in right.verbs.iter().enumerate() {
@@ -86,10 +97,20 @@ async fn everything(rights: Vec<Right>) -> World {
     });
     let events = Events::start(world.client.clone(), "node-1".into(), &world.tasks);
     events.send(Event { pod: pod("p", "u1"), warning: false, reason: "Reason", message: "message".into() });
+    world.server.set_pod("shop", "p", "u1", &[]);
+    let syncer = world.syncer(&[]);
+    syncer.put(world.look("p", "u1", "1"));
     let log = world.server.log();
     soon("a pod status", log.answered(Verb::Patch, Resource::PodStatuses, 1)).await;
     soon("an event", log.answered(Verb::Create, Resource::Events, 1)).await;
     soon("a look", log.answered(Verb::Get, Resource::CsiNodes, 1)).await;
+    // Either the Secret has its owner, or somebody misses a right.
+    let is_owned = |server: &ApiServer| {
+        let secret = server.object(Resource::Secrets, "shop", "app");
+        let refused = server.entries().iter().any(|entry| entry.status == Some(403));
+        refused || secret.is_some_and(|secret| !secret["metadata"]["ownerReferences"].is_null())
+    };
+    soon("a Secret", world.until(is_owned)).await;
     world
 }
 
@@ -100,7 +121,7 @@ fn forbidden(world: &World) -> Vec<String> {
 
 #[tokio::test]
 async fn the_shipped_rights_are_enough() {
-    let world = everything(shipped()).await;
+    let world = everything(with_sync()).await;
     assert_eq!(forbidden(&world), Vec::<String>::new());
     assert!(world.server.pod_status("shop", "p-shop-kv").is_some());
     let verbs: Vec<Verb> = world.server.entries().iter().map(|entry| entry.target.verb).collect();

@@ -187,6 +187,13 @@ current-context: test
         self.services.change(|objects| objects.put(&target, manager, object)).expect("the object is refused");
     }
 
+    /// Makes or replaces a pod, with the uid that kubelet knows it by.
+    pub fn set_pod(&self, namespace: &str, name: &str, uid: &str, owners: &[Value]) {
+        let parts = json!({"metadata": {"namespace": namespace, "ownerReferences": owners}, "spec": {}});
+        self.set(Resource::Pods, namespace, name, &parts);
+        self.services.change(|objects| objects.set_uid(Resource::Pods, namespace, name, uid));
+    }
+
     /// Deletes any object; says whether it was there.
     pub fn remove(&self, resource: Resource, namespace: &str, name: &str) -> bool {
         self.services.change(|objects| objects.delete(resource, namespace, name))

@@ -93,6 +93,13 @@ impl Objects {
         }
     }
 
+    /// Gives an object the uid that somebody else knows it by.
+    pub(crate) fn set_uid(&mut self, resource: Resource, namespace: &str, name: &str, uid: &str) {
+        if let Some(stored) = self.stored.get_mut(&(resource, namespace.to_owned(), name.to_owned())) {
+            stored.object["metadata"]["uid"] = json!(uid);
+        }
+    }
+
     pub(crate) fn delete(&mut self, resource: Resource, namespace: &str, name: &str) -> bool {
         self.version += 1;
         self.stored.remove(&(resource, namespace.to_owned(), name.to_owned())).is_some()
