@@ -145,6 +145,12 @@ impl Syncer {
         }
     }
 
+    /// How many volumes wait for their Secrets, or are being worked on.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.0.queue().pending()
+    }
+
     /// Forgets a volume. What it needs of a Secret stays: that is for the owners to decide.
     pub fn forget(&self, volume: &str) {
         self.0.queue().forget(volume);

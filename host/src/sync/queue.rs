@@ -139,6 +139,10 @@ impl Queue {
         });
     }
 
+    pub(super) fn pending(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
     pub(super) fn is_known(&self, volume: &str) -> bool {
         self.volumes.contains_key(volume)
     }

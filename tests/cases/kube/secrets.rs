@@ -16,7 +16,7 @@ use coffer::telemetry::metrics::Metrics;
 use coffer::volume::{FileSet, Limits, NewFile};
 use coffer_sandbox::provider::ObjectVersion;
 use coffer_tests::harness::Times;
-use coffer_tests::harness::apiserver::{Fault, Matcher, Resource, Verb};
+use coffer_tests::harness::apiserver::{Entry, Fault, Matcher, Resource, Verb};
 use serde_json::{Value, json};
 
 use super::{World, pass, pod, soon};
@@ -126,20 +126,9 @@ impl World {
         said
     }
 
-    /// Lets a volume through that comes after everything that was put before now, and waits for its Secret.
+    /// Waits until everything is done that was put.
     async fn settled(&self, syncer: &Syncer) {
-        let name = format!("last-{}", self.asked(Verb::Get, Resource::Pods));
-        self.server.set_pod("other", &name, &name, &[replica_set("last")]);
-        let mut look = self.look(&name, &name, "1");
-        look.pod.namespace = "other".into();
-        look.wanted = Arc::new([SecretObject { secret_name: name.clone(), ..wanted(&["key"]) }]);
-        syncer.put(look);
-        let is_there = |server: &coffer_tests::harness::apiserver::ApiServer| {
-            let found = server.object(Resource::Secrets, "other", &name);
-            found.is_some_and(|found| !found["metadata"]["ownerReferences"].is_null())
-        };
-        soon("the last one", self.until(is_there)).await;
-        syncer.forget(&format!("csi-{name}"));
+        soon("the Secrets", self.until(|_| syncer.pending() == 0)).await;
     }
 
     /// Requests about the one Secret of these tests: reads, writes.
@@ -187,7 +176,6 @@ async fn twenty_volumes_of_one_owner_are_two_writes_then_none_then_one() {
         syncer.put(world.look(name, name, "1"));
     }
     world.settled(&syncer).await;
-    // Both looks before the first write are of the store: nothing is there yet.
     assert_eq!(world.requests(), (1, 2), "values, and the owner");
     world.server.log().clear();
     for name in &names {
@@ -221,7 +209,7 @@ async fn whether_it_is_there_is_asked_once_a_minute_from_the_cache() {
         world.settled(&syncer).await;
     }
     assert_eq!(world.requests(), (3, 0));
-    let of_it = |entry: &&coffer_tests::harness::apiserver::Entry| entry.target.name == "app";
+    let of_it = |entry: &&Entry| entry.target.name == "app";
     assert!(world.server.entries().iter().filter(of_it).all(|entry| entry.cached));
 }
 
