@@ -29,5 +29,6 @@ mod sharing;
 mod shutdown;
 mod simulator;
 mod space;
+mod sync;
 mod unpublish;
 mod world;

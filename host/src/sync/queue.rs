@@ -170,9 +170,10 @@ impl Queue {
         match outcome {
             Outcome::Gone => Ended::Quiet,
             Outcome::Done => {
-                volume.failed = None;
                 let is_news = done.is_dirty && volume.synced.as_ref() != Some(&done.mark);
+                // That all is there says nothing about what could not be written.
                 if done.is_dirty {
+                    volume.failed = None;
                     volume.synced = Some(done.mark);
                 }
                 if is_news { Ended::Synced } else { Ended::Quiet }
