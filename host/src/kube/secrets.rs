@@ -122,13 +122,8 @@ impl Secrets {
             ..metadata(namespace, values.name, uid)
         };
         let data = values.data.iter().map(|(key, value)| (key.as_str(), Encoded(value))).collect();
-        let applied = Applied {
-            api_version: "v1",
-            kind: "Secret",
-            metadata,
-            secret_type: Some(values.kind),
-            data: Some(data),
-        };
+        let applied =
+            Applied { api_version: "v1", kind: "Secret", metadata, secret_type: Some(values.kind), data: Some(data) };
         let written = self.apply(MANAGER, namespace, values.name, &applied).await?;
         Ok(written.uid.unwrap_or_default())
     }
@@ -227,9 +222,8 @@ impl From<ObjectMeta> for Found {
     fn from(metadata: ObjectMeta) -> Self {
         let entries = metadata.managed_fields.unwrap_or_default();
         let is_by = |entry: &ManagedFieldsEntry, manager: &str| entry.manager.as_deref() == Some(manager);
-        let is_managed = metadata
-            .labels
-            .is_some_and(|labels| labels.get(MANAGED_LABEL).map(String::as_str) == Some("true"));
+        let is_managed =
+            metadata.labels.is_some_and(|labels| labels.get(MANAGED_LABEL).map(String::as_str) == Some("true"));
         let is_written = entries.iter().any(|entry| is_by(entry, MANAGER) || is_by(entry, OTHER_DRIVER));
         let standing = match (is_managed, is_written) {
             (false, _) => Standing::NotManaged,
@@ -370,8 +364,7 @@ mod tests {
         });
         let ours = json!({"f:data": {"f:b": {}}});
         let user = entry("kubectl", "Update", json!({"f:data": {"f:c": {}}}));
-        let before =
-            [user.clone(), entry(OTHER_DRIVER, "Update", inherited), entry(MANAGER, "Apply", ours)];
+        let before = [user.clone(), entry(OTHER_DRIVER, "Update", inherited), entry(MANAGER, "Apply", ours)];
         let after = taken_over(&before);
         assert_eq!(after.len(), 3);
         assert_eq!(after[0], user);

@@ -65,10 +65,7 @@ pub(crate) enum Mistake {
     #[error("the files are larger than {LARGEST} bytes together, which no Secret can hold")]
     TooLarge,
     #[error("failed to get certificate data from file {file:?}: {source}")]
-    Tls {
-        file: String,
-        source: tls::Error,
-    },
+    Tls { file: String, source: tls::Error },
 }
 
 /// The name of the Secret, if it can have one.
@@ -137,8 +134,7 @@ fn value(kind: &str, key: &str, path: &str, contents: &[u8]) -> Result<SecretByt
         // Larger ones are not read to their end.
         return if contents.len() > LARGEST { Err(Mistake::TooLarge) } else { Ok(contents.to_vec().into()) };
     }
-    let mut extracted =
-        tls::extract(key, contents).map_err(|source| Mistake::Tls { file: shown(path), source })?;
+    let mut extracted = tls::extract(key, contents).map_err(|source| Mistake::Tls { file: shown(path), source })?;
     Ok(std::mem::take(&mut *extracted).into())
 }
 
@@ -214,7 +210,9 @@ mod tests {
         assert_eq!(mistake(&object("Opaque", &[("a", "k/l")])), Mistake::Key("k/l".into()));
         assert_eq!(mistake(&object("Opaque", &[("a", "..k")])), Mistake::Key("..k".into()));
         assert_eq!(mistake(&object("Opaque", &[("a", "k"), ("z", "l")])), Mistake::Missing("z".into()));
-        for (name, wrong) in [(" ", Mistake::NoName), ("A", Mistake::Name("A".into())), ("a/b", Mistake::Name("a/b".into()))] {
+        for (name, wrong) in
+            [(" ", Mistake::NoName), ("A", Mistake::Name("A".into())), ("a/b", Mistake::Name("a/b".into()))]
+        {
             assert_eq!(mistake(&SecretObject { secret_name: name.into(), ..object("Opaque", &[("a", "k")]) }), wrong);
         }
         let tls = mistake(&object(TLS, &[("a", "tls.crt")])).to_string();

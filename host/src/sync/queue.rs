@@ -231,7 +231,9 @@ impl Queue {
 
     /// What is known of a Secret, and whether it need not be looked at again yet.
     pub(super) fn seen(&self, key: &Key) -> (Seen, bool) {
-        self.secrets.get(key).map_or_else(Default::default, |secret| (secret.seen.clone(), Instant::now() < secret.next))
+        self.secrets
+            .get(key)
+            .map_or_else(Default::default, |secret| (secret.seen.clone(), Instant::now() < secret.next))
     }
 
     /// Notes what was seen or made.

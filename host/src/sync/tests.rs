@@ -6,7 +6,8 @@ use crate::api::class::SecretData;
 fn look() -> Look {
     let object = |id: &str| ObjectVersion { id: id.into(), version: "1".into() };
     let data = SecretData { object_name: "file".into(), key: "key".into() };
-    let wanted = SecretObject { secret_name: "app".into(), kind: "Opaque".into(), data: vec![data], ..SecretObject::default() };
+    let wanted =
+        SecretObject { secret_name: "app".into(), kind: "Opaque".into(), data: vec![data], ..SecretObject::default() };
     Look {
         volume: "csi-1".into(),
         target: "/target".into(),

@@ -4,8 +4,8 @@
 //! elliptic curves as SEC 1. On top of it, Edwards keys (as PKCS#8), PFX of every make without a password, and `ca.crt`;
 //! and what is no key is an error, never an empty block. Pure; `objects` is the caller. No error holds any content.
 
-use coffer_pki::{BASE64, Secret, asn1, pem, pfx};
 use base64::Engine as _;
+use coffer_pki::{BASE64, Secret, asn1, pem, pfx};
 use pkcs1::RsaPrivateKeyRef;
 use sec1::{EcParameters, EcPrivateKey};
 use spki::der::asn1::OctetStringRef;

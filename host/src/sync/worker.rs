@@ -83,7 +83,16 @@ impl Worker {
         metrics: Metrics,
         synced: Box<Synced>,
     ) -> Self {
-        Self { shared, secrets, types, events, metrics, synced, fingerprints: Fingerprints::default(), complained: Mutex::default() }
+        Self {
+            shared,
+            secrets,
+            types,
+            events,
+            metrics,
+            synced,
+            fingerprints: Fingerprints::default(),
+            complained: Mutex::default(),
+        }
     }
 
     pub(super) async fn run(&self, stop: &CancellationToken) {

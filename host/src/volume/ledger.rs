@@ -341,7 +341,11 @@ mod tests {
     #[test]
     fn what_is_put_is_loaded_again_by_the_next_process() {
         let (_root, folder, ledger) = ledger();
-        let mut wanted = vec![entry(KUBELETS), entry("a/../b\n"), Entry { status: Some("s".into()), synced: Some("y".into()), ..entry("") }];
+        let mut wanted = vec![
+            entry(KUBELETS),
+            entry("a/../b\n"),
+            Entry { status: Some("s".into()), synced: Some("y".into()), ..entry("") },
+        ];
         wanted.iter().for_each(|entry| ledger.put(entry).unwrap());
         drop(ledger);
         let mut loaded = Ledger::open(&folder).unwrap().load().unwrap();

@@ -124,7 +124,8 @@ mod tests {
         symlink("/etc", version.join("folder")).unwrap();
         symlink("../outside", version.join("link")).unwrap();
         std::fs::create_dir(version.join("kind")).unwrap();
-        let paths = ["../outside", "/etc/passwd", "folder/passwd", "link", "b/../../outside", "kind", "", ".", "..data/a"];
+        let paths =
+            ["../outside", "/etc/passwd", "folder/passwd", "link", "b/../../outside", "kind", "", ".", "..data/a"];
         assert_eq!(read_back(&volume, &paths), []);
     }
 

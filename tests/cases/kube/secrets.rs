@@ -110,7 +110,8 @@ impl World {
 
     /// Waits for the Secret to be so.
     async fn secret_is(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        soon(what, self.until(|server| server.object(Resource::Secrets, "shop", "app").is_some_and(|it| is_so(&it)))).await;
+        soon(what, self.until(|server| server.object(Resource::Secrets, "shop", "app").is_some_and(|it| is_so(&it))))
+            .await;
         self.secret().unwrap()
     }
 
@@ -393,7 +394,10 @@ async fn an_owner_never_makes_a_secret_that_is_gone() {
     // The same content, just written as far as the node knows; only its owner is new.
     syncer.put(world.look("q", "q", "1"));
     world.settled(&syncer).await;
-    assert!(world.secret().is_none_or(|secret| secret["data"] == json!({"key": of("canary-1")})), "an empty one was made");
+    assert!(
+        world.secret().is_none_or(|secret| secret["data"] == json!({"key": of("canary-1")})),
+        "an empty one was made"
+    );
 }
 
 #[tokio::test]
@@ -412,7 +416,11 @@ async fn what_passes_is_tried_again_and_a_mistake_in_one_secret_is_no_reason_to_
     world.pod_of("p", "u1", "rs1");
     world.server.inject(Matcher::of(Verb::Get, Resource::Pods), Fault::failing(503, None), Times::ONCE);
     let syncer = world.syncer(&[]);
-    let missing = SecretObject { secret_name: "none".into(), data: vec![SecretData { object_name: "none".into(), key: "k".into() }], ..wanted(&[]) };
+    let missing = SecretObject {
+        secret_name: "none".into(),
+        data: vec![SecretData { object_name: "none".into(), key: "k".into() }],
+        ..wanted(&[])
+    };
     let look = || Look { wanted: Arc::new([missing.clone(), wanted(&["key"])]), ..world.look("p", "u1", "1") };
     syncer.put(look());
     soon("the failure", world.server.log().answered(Verb::Get, Resource::Pods, 1)).await;

@@ -59,9 +59,8 @@ fn of(value: &str) -> Value {
 }
 
 async fn holds(world: &World, data: Value) -> Value {
-    let find = || {
-        secret(world).filter(|secret| secret["data"] == data && !secret["metadata"]["ownerReferences"].is_null())
-    };
+    let find =
+        || secret(world).filter(|secret| secret["data"] == data && !secret["metadata"]["ownerReferences"].is_null());
     eventually("the Secret", find).await
 }
 

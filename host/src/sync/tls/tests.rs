@@ -51,7 +51,8 @@ fn rsa_keys_become_pkcs1_and_keys_on_curves_sec1_in_whatever_form_they_come() {
         let is_rsa = *kind == RSA;
         folder.run(if is_rsa { "rsa -in k -traditional -out wanted" } else { "ec -in k -out wanted" });
         let (key, wanted, certificate) = (folder.read("k"), folder.read("wanted"), folder.read("c"));
-        for file in [key.clone(), wanted.clone(), [&certificate[..], &key].concat(), [&key[..], &certificate].concat()] {
+        for file in [key.clone(), wanted.clone(), [&certificate[..], &key].concat(), [&key[..], &certificate].concat()]
+        {
             assert_eq!(extract("tls.key", &file).unwrap().to_vec(), wanted, "{kind}");
         }
         let both = [&key[..], &certificate].concat();
@@ -67,7 +68,8 @@ fn parameters_requests_and_public_keys_after_a_key_are_no_keys_and_the_last_key_
     folder.run("ecparam -name prime256v1 -out parameters");
     folder.run("pkey -in k -pubout -out public");
     folder.run("req -new -key k -subj /CN=a -out request");
-    let [wanted, parameters, public, request] = ["wanted", "parameters", "public", "request"].map(|name| folder.read(name));
+    let [wanted, parameters, public, request] =
+        ["wanted", "parameters", "public", "request"].map(|name| folder.read(name));
     for after in [&parameters, &public, &request] {
         let file = [&parameters[..], &wanted, after].concat();
         assert_eq!(extract("tls.key", &file).unwrap().to_vec(), wanted);
@@ -98,7 +100,9 @@ fn a_chain_keeps_its_order_and_loses_what_stands_around_it() {
 fn a_pfx_of_every_make_without_a_password_is_taken_apart_and_so_is_its_base64() {
     let folder = Folder::pair(RSA);
     folder.run("rsa -in k -traditional -out wanted");
-    for options in ["", " -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1", " -keypbe NONE -certpbe NONE", " -nomac"] {
+    for options in
+        ["", " -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1", " -keypbe NONE -certpbe NONE", " -nomac"]
+    {
         folder.run(&format!("pkcs12 -export -inkey k -in c -passout pass: -out p{options}"));
         let pfx = folder.read("p");
         let base64 = BASE64.encode(&pfx).into_bytes();

@@ -58,7 +58,9 @@ pub(crate) fn secret(object: &Value) -> Vec<String> {
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
         _ => &[],
     };
-    wrong.extend(required.iter().filter(|key| object["data"][**key].is_null()).map(|key| format!("data[{key}]: Required value")));
+    wrong.extend(
+        required.iter().filter(|key| object["data"][**key].is_null()).map(|key| format!("data[{key}]: Required value")),
+    );
     wrong
 }
 
