@@ -2,8 +2,8 @@
 //!
 //! More than the reference reads: any number of safes, PBES2, SHA-2, files without a MAC, keys that are not encrypted.
 //! `decrypt` derives keys and opens what they close. A file is somebody's upload: the work that it may ask for is
-//! limited before any is done, and so is the number of its bags. The provider
-//! uses it, and the host for Secrets of type `kubernetes.io/tls`.
+//! limited before any is done, and so is the number of its bags. The provider uses it, and the host for Secrets of type
+//! `kubernetes.io/tls`.
 
 mod decrypt;
 

@@ -94,6 +94,8 @@ fn record_all(metrics: &Metrics, provider: &str) {
     metrics.shared(provider);
     metrics.set_volumes(1, Some(Duration::from_secs(1)));
     metrics.api("get", "secretproviderclasses", "200");
+    metrics.secret_synced(provider, Duration::from_secs(1));
+    metrics.secret_not_synced("foreign");
 }
 
 #[test]
@@ -111,6 +113,8 @@ fn the_series_of_the_reference_have_its_names_and_labels_byte_for_byte() {
         "node_unpublish_error_total{SCOPE} 1",
         "rotation_reconcile_total{SCOPE,provider=\"azure\",rotated=\"true\"} 1",
         "rotation_reconcile_error_total{SCOPE,provider=\"azure\",error_type=\"Unavailable\",rotated=\"false\"} 1",
+        "sync_k8s_secret_total{SCOPE,provider=\"azure\"} 1",
+        "k8s_secret_duration_sec_count{SCOPE} 1",
         "rotation_reconcile_duration_sec_sum{SCOPE} 1.0",
         "rotation_reconcile_duration_sec_count{SCOPE} 1",
         "rotation_reconcile_duration_sec_bucket{le=\"+Inf\",SCOPE} 1",
