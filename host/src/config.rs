@@ -381,4 +381,14 @@ mod tests {
         let none = mistake("providers:\n  mine: {}\n");
         assert_eq!(none, "/base/c.yaml:2:9: this provider has no `plugin` (name its component: `plugin: {file: …}`)");
     }
+
+    #[test]
+    fn secrets_are_not_synced_unless_it_is_said_and_never_those_of_service_accounts() {
+        assert_eq!(merge("").unwrap().sync, SyncSettings::default());
+        let sync = merge("syncSecrets: {enabled: true, types: [example.com/own]}").unwrap().sync;
+        assert_eq!((sync.enabled, sync.types), (true, BTreeSet::from(["example.com/own".to_owned()])));
+        assert!(!merge("syncSecrets: {types: [a]}").unwrap().sync.enabled, "a type turns nothing on");
+        let said = mistake("syncSecrets: {enabled: true, types: [kubernetes.io/service-account-token]}");
+        assert!(said.contains("credentials of service accounts"), "{said}");
+    }
 }

@@ -57,6 +57,10 @@ fn run(parts: &[OsString]) -> Result<()> {
         if wanted("memory") {
             memory::measure(&built).await?.print()?;
         }
+        // Alone only when it is named: `node` has it, too.
+        if !parts.is_empty() && wanted("sync") {
+            node::measure_sync(&built).await?;
+        }
         if wanted("node") {
             node::measure(&built).await?;
         }

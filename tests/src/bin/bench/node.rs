@@ -10,6 +10,7 @@ mod process;
 mod refresh;
 mod start;
 mod storm;
+mod sync;
 mod world;
 
 use std::io::{ErrorKind, Write as _};
@@ -28,6 +29,12 @@ pub(crate) async fn measure(built: &Built) -> Result<()> {
     let one = mounts::measure(built).await?;
     storm::measure(built, one).await?.print()?;
     refresh::measure(built).await?.print()?;
+    sync::measure(built).await?.print()?;
     load::measure(built).await?;
     start::measure(built).await?.print()
+}
+
+/// The part about Kubernetes Secrets alone.
+pub(crate) async fn measure_sync(built: &Built) -> Result<()> {
+    sync::measure(built).await?.print()
 }
