@@ -164,8 +164,8 @@ impl Shared {
 
     /// Says once for each volume that nothing becomes of what the class asks for.
     fn explain(&self, look: &Look) {
-        // A refresh is not the time for it.
-        if !look.changed || look.synced.is_some() || look.fetched.is_none() {
+        // A call of kubelet that changes nothing is not the time for it.
+        if !look.changed || !self.queue().is_first(&look.volume) {
             return;
         }
         let message = format!(

@@ -139,6 +139,11 @@ impl Queue {
         });
     }
 
+    /// Whether nothing was known of a volume until now.
+    pub(super) fn is_first(&mut self, volume: &str) -> bool {
+        self.volumes.insert(volume.to_owned(), Volume::default()).is_none()
+    }
+
     pub(super) fn pending(&self) -> usize {
         self.waiting.len() + self.running.len()
     }

@@ -135,6 +135,13 @@ impl Worker {
                 let message = format!("{}; it is tried again at kubelet's next call", trouble.message());
                 self.tell(pod, message);
             }
+            (Ended::GivenUp, Ok(_)) => {
+                self.metrics.secret_not_synced("failed");
+                self.tell(
+                    pod,
+                    "Kubernetes Secrets of the volume cannot be kept in step: its files cannot be read".into(),
+                );
+            }
             (_, Err(Trouble { name, failure })) if failure.is_transient() => {
                 tracing::debug!(target: "coffer::sync", %namespace, secret = name, "{}", failure.message);
             }
@@ -168,7 +175,10 @@ impl Worker {
         if let Some(owners) = self.shared.queue().owners(&look.volume) {
             return Ok(Some(owners));
         }
-        let trouble = |failure| Trouble { name: String::new(), failure };
+        let trouble = |failure| {
+            self.explain(look, "", &failure);
+            Trouble { name: String::new(), failure }
+        };
         let owners = match self.secrets.owners_of(&look.pod).await {
             Ok(Some(owners)) if owners.is_empty() => {
                 match self.secrets.pod_status(&look.pod, &look.class).await.map_err(trouble)? {
@@ -178,10 +188,7 @@ impl Worker {
             }
             Ok(Some(owners)) => owners,
             Ok(None) => return Ok(None),
-            Err(failure) => {
-                self.explain(look, "", &failure);
-                return Err(trouble(failure));
-            }
+            Err(failure) => return Err(trouble(failure)),
         };
         let owners: Owners = owners.into();
         self.shared.queue().set_owners(&look.volume, owners.clone());
@@ -213,7 +220,7 @@ impl Worker {
         } else {
             match self.bring(job, object, &key, &mut seen, desired).await {
                 Ok(Outcome::Done) => self.own(&key, &mut seen).await,
-                other => other.inspect_err(|failure| self.explain(look, name, failure)),
+                other => other,
             }
         };
         match result {
@@ -225,6 +232,7 @@ impl Worker {
                 Ok(outcome)
             }
             Err(failure) => {
+                self.explain(look, name, &failure);
                 self.shared.queue().doubt(&key);
                 Err(Trouble { name: name.to_owned(), failure })
             }
@@ -256,6 +264,9 @@ impl Worker {
             if !is_news {
                 return Ok(Outcome::Done);
             }
+        } else {
+            // Should anything keep it from being written now, it is still known to be absent.
+            *seen = Seen::default();
         }
         let desired = match desired {
             Some(desired) => desired,
@@ -270,8 +281,6 @@ impl Worker {
         let started = Instant::now();
         if let Some(found) = &found {
             self.secrets.adopt(namespace, name, found).await?;
-        } else {
-            seen.owners.clear();
         }
         let Desired { kind, labels, annotations, data, .. } = &desired;
         let values = Values { name, kind, labels, annotations, data };

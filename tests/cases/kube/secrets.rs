@@ -439,6 +439,7 @@ async fn where_it_is_off_nobody_is_asked_and_the_pod_is_told_once() {
     let said = world.told("syncSecrets.enabled").await;
     assert!(said.contains("`kv`"), "{said}");
     syncer.put(world.again("p", "u1", "1"));
+    syncer.put(world.look("p", "u1", "2"));
     assert_eq!(world.requests(), (0, 0));
     assert_eq!(world.server.events().len(), 1);
 }
