@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::units::Span;
@@ -40,6 +40,12 @@ pub enum Command {
     /// Be the CSI driver of this node
     #[command(args_override_self = true, after_help = node::help())]
     Node(Box<Node>),
+    /// List the volumes of the running driver: how fresh they are, what is in them, what is wrong
+    #[command(after_help = STATUS_HELP)]
+    Status(Status),
+    /// Have the running driver look at volumes now
+    #[command(after_help = REFRESH_HELP)]
+    Refresh(Refresh),
     /// Print or set what the running driver logs
     #[command(after_help = exit::HELP)]
     LogLevel(SetLogLevel),
@@ -149,6 +155,99 @@ pub struct SetLogLevel {
     #[arg(long, value_name = "PATH", default_value = node::ADMIN_SOCKET)]
     pub admin_socket: PathBuf,
 }
+
+/// `coffer status`
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help of every command")]
+    pub choice: Volumes,
+
+    /// Go on until Ctrl-C: redraw a terminal, else print a line for each change
+    #[arg(long)]
+    pub watch: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help of every command")]
+    pub driver: Driver,
+}
+
+/// `coffer refresh`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(true).args(["namespace", "pod", "class", "all"]))]
+pub struct Refresh {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help of every command")]
+    pub choice: Volumes,
+
+    /// All volumes of the node
+    #[arg(long, conflicts_with_all = ["namespace", "pod", "class"])]
+    pub all: bool,
+
+    /// Wait until each was looked at; this is the default
+    #[arg(long, overrides_with = "no_wait")]
+    pub wait: bool,
+
+    /// Do not wait for what comes of it
+    #[arg(long, overrides_with = "wait")]
+    pub no_wait: bool,
+
+    /// How long to wait at most; 10m is the longest
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub timeout: Span,
+
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a doc comment would become the help of every command")]
+    pub driver: Driver,
+}
+
+/// Which volumes of the node.
+#[derive(Debug, Args)]
+pub struct Volumes {
+    /// Those of pods in this namespace
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
+    /// Those of pods with this name
+    #[arg(long, value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// Those of classes with this name
+    #[arg(long, value_name = "NAME")]
+    pub class: Option<String>,
+}
+
+/// Whom to ask, and how to print the answer.
+#[derive(Debug, Args)]
+pub struct Driver {
+    /// How to print the result to stdout, and an error to stderr
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORM")]
+    pub output: Output,
+
+    /// The admin socket of the driver
+    #[arg(long, value_name = "PATH", default_value = node::ADMIN_SOCKET)]
+    pub admin_socket: PathBuf,
+}
+
+/// The exit codes of `coffer status`.
+const STATUS_HELP: &str = "\
+Exit codes:
+   0  every volume that is shown is right
+   1  one or more are not: the last look failed, or they have a kept result
+  64  usage: the command line is wrong
+  65  no volume fits
+  69  the driver does not answer
+  77  the admin socket is for root alone";
+
+/// The exit codes of `coffer refresh`.
+const REFRESH_HELP: &str = "\
+Exit codes:
+   0  every volume was looked at and is right; with --no-wait: all were asked for
+   1  a look failed, or a volume was not looked at in time
+  64  usage: the command line is wrong
+  65  no volume fits
+  69  the driver does not answer
+  77  the admin socket is for root alone";
 
 /// `coffer compile-component`, as the sandbox calls it
 #[derive(Debug, Args)]
@@ -366,6 +465,35 @@ mod tests {
             assert_eq!((parsed.level, parsed.admin_socket), (expected, PathBuf::from(node::ADMIN_SOCKET)));
         }
         assert!(Arguments::try_parse_from(["coffer", "log-level", "loud"]).is_err());
+    }
+
+    #[test]
+    fn a_refresh_says_which_volumes_and_never_means_all_by_accident() {
+        let read = |words: &[&str]| {
+            let words = ["coffer", "refresh"].iter().chain(words);
+            Arguments::try_parse_from(words).map(|arguments| match arguments.command {
+                Command::Refresh(refresh) => refresh,
+                other => panic!("{other:?}"),
+            })
+        };
+        assert!(read(&[]).is_err() && read(&["--wait"]).is_err());
+        assert!(read(&["--all", "--pod", "web"]).is_err());
+        assert!(read(&["--all", "--timeout", "0s"]).is_err());
+        let all = read(&["--all"]).unwrap();
+        assert_eq!((all.all, all.no_wait, all.timeout.0.as_secs()), (true, false, 120));
+        let some = read(&["--namespace", "shop", "--class", "kv", "--wait", "--no-wait"]).unwrap();
+        assert_eq!((some.choice.namespace.as_deref(), some.choice.class.as_deref()), (Some("shop"), Some("kv")));
+        assert!(some.no_wait && !some.wait);
+        assert!(!read(&["--all", "--no-wait", "--wait"]).unwrap().no_wait, "the last one counts");
+    }
+
+    #[test]
+    fn a_status_shows_all_volumes_unless_some_are_named() {
+        let Command::Status(status) = Arguments::try_parse_from(["coffer", "status"]).unwrap().command else {
+            panic!()
+        };
+        assert_eq!((status.choice.pod, status.watch, status.driver.output), (None, false, Output::Table));
+        assert_eq!(status.driver.admin_socket, PathBuf::from(node::ADMIN_SOCKET));
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod crds;
 mod log_level;
 mod mount;
 mod node;
+mod refresh;
 pub mod report;
+mod status;
 mod token;
 
 use std::io::Write;
@@ -31,6 +33,8 @@ pub fn run(command: Command, log: Log) -> Result<Exit, Error> {
             warn_of_ignored(&arguments.ignored);
             node::run(&arguments, log)
         }
+        Command::Status(arguments) => runtime()?.block_on(status::run(arguments)),
+        Command::Refresh(arguments) => runtime()?.block_on(refresh::run(arguments)),
         Command::LogLevel(arguments) => runtime()?.block_on(log_level::run(arguments)),
         Command::Config(command) => config::run(command),
         Command::Crds => crds::run(),
@@ -44,6 +48,8 @@ pub fn output(command: &Command) -> Output {
     match command {
         Command::Mount(arguments) => arguments.shared.output,
         Command::Check(arguments) => arguments.shared.output,
+        Command::Status(arguments) => arguments.driver.output,
+        Command::Refresh(arguments) => arguments.driver.output,
         Command::Node(_) | Command::LogLevel(_) | Command::Config(_) | Command::Crds | Command::CompileComponent(_) => {
             Output::Table
         }

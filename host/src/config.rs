@@ -49,6 +49,8 @@ pub struct Config {
     pub reuse: Duration,
     /// Whether Kubernetes Secrets are made of mounted files, and of which types.
     pub sync: SyncSettings,
+    /// What pods may start with while their store cannot be reached.
+    pub offline_start: OfflineStart,
 }
 
 /// Whether Kubernetes Secrets are made of mounted files.
@@ -58,6 +60,15 @@ pub struct SyncSettings {
     pub enabled: bool,
     /// Types besides those that Kubernetes knows.
     pub types: BTreeSet<String>,
+}
+
+/// What an administrator allows of kept results, whatever a class asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfflineStart {
+    /// The greatest age; none of it forbids them.
+    pub max_age: Duration,
+    /// Bytes of memory for all of them.
+    pub memory: u64,
 }
 
 /// Why there is no configuration.
@@ -139,6 +150,12 @@ impl Config {
         let node_identity = said.node_identity.or(shipped.node_identity).map(|said| said.namespaces);
         let sync = sync(said.sync_secrets, shipped.sync_secrets);
         let reuse = said.reuse_results_for.or(shipped.reuse_results_for);
+        let (shipped_offline, offline) =
+            (shipped.offline_start.unwrap_or_default(), said.offline_start.unwrap_or_default());
+        let offline_start = OfflineStart {
+            max_age: offline.max_age.or(shipped_offline.max_age).map_or(Duration::ZERO, |age| age.0),
+            memory: offline.memory.or(shipped_offline.memory).map_or(0, |size| size.0),
+        };
         Ok(Self {
             cache,
             ca,
@@ -148,6 +165,7 @@ impl Config {
             node_identity: node_identity.unwrap_or(Namespaces::Named(Vec::new())),
             reuse: reuse.map_or(Duration::ZERO, |wait| wait.0),
             sync,
+            offline_start,
         })
     }
 }
@@ -366,6 +384,22 @@ mod tests {
         );
         assert!(merge("nodeIdentity:\n  namespaces:\n").is_err(), "nothing was taken for everybody");
         assert!(merge("reuseResultsFor: 61s\n").is_err());
+    }
+
+    #[test]
+    fn kept_results_have_a_ceiling_that_can_be_nothing() {
+        let offline = |text: &str| merge(text).unwrap().offline_start;
+        let day = Duration::from_hours(24);
+        assert_eq!(offline(""), OfflineStart { max_age: day, memory: 16 << 20 });
+        assert_eq!(offline("offlineStart: {maxAge: 2h}").max_age, Duration::from_hours(2));
+        assert_eq!(offline("offlineStart: {memory: 1MiB}"), OfflineStart { max_age: day, memory: 1 << 20 });
+        for nothing in ["0", "0s", "\"0\""] {
+            assert_eq!(offline(&format!("offlineStart: {{maxAge: {nothing}}}")).max_age, Duration::ZERO, "{nothing}");
+        }
+        for wrong in ["31d", "721h", "-1h", "long"] {
+            let mistake = mistake(&format!("offlineStart: {{maxAge: {wrong}}}"));
+            assert!(mistake.starts_with("c.yaml:1:24: not a duration of at most 30 days"), "{mistake}");
+        }
     }
 
     #[test]

@@ -65,6 +65,12 @@ pub enum Error {
     /// The result cannot be printed.
     #[error("the result cannot be printed")]
     Print(#[source] std::io::Error),
+    /// No volume of the node fits.
+    #[error("no published volume of this node is one of {which}")]
+    NoVolume {
+        /// What was asked for.
+        which: String,
+    },
     /// The running driver cannot be asked.
     #[error(transparent)]
     Admin(#[from] admin::AskError),
@@ -105,7 +111,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Manifest(manifest::Error::StdinTwice) | Self::Selection { .. } => Exit::Usage,
-            Self::Mistakes(_) | Self::Manifest(_) | Self::Config(_) => Exit::Invalid,
+            Self::Mistakes(_) | Self::Manifest(_) | Self::Config(_) | Self::NoVolume { .. } => Exit::Invalid,
             Self::App(app::Error::Plugin(error)) => sandbox_exit(&error.cause, &[]),
             Self::App(app::Error::Egress { .. }) => Exit::Invalid,
             Self::Publish(error) => publish_exit(error),
@@ -132,6 +138,7 @@ impl Error {
             Self::Publish(error) => error.reason(),
             Self::Target(_) | Self::Open(_) | Self::Write { .. } => "TargetNotWritable",
             Self::Print(_) => "OutputNotWritable",
+            Self::NoVolume { .. } => "NoSuchVolume",
             Self::Admin(_) => "DriverNotAsked",
             Self::Privilege(_) => "PrivilegesNotDropped",
             Self::NoNodeName => "NoNodeName",
@@ -150,6 +157,10 @@ impl Error {
             Self::Publish(publish::Error::UnknownProvider { provider, known, .. }) => {
                 Some(help_with_provider(provider, known))
             }
+            Self::NoVolume { .. } => Some(
+                "`coffer status` lists all of them; a volume that was never mounted has events on its pod instead"
+                    .to_owned(),
+            ),
             Self::Admin(error) => error.help().map(str::to_owned),
             _ => None,
         }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All is done.
     Ok,
+    /// It is done, and what it shows is not all right.
+    Attention,
     /// The command line is wrong.
     Usage,
     /// What was given is wrong: manifests, class, Secret, configuration, or an object that does not exist.
@@ -27,6 +29,7 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
+            Self::Attention => 1,
             Self::Usage => 64,
             Self::Invalid => 65,
             Self::Unavailable => 69,
@@ -47,6 +50,7 @@ impl From<Exit> for ExitCode {
 pub const HELP: &str = "\
 Exit codes:
    0  done
+   1  `status` and `refresh`: done, and a volume needs attention
   64  usage: the command line is wrong
   65  invalid input: a manifest, class, Secret or configuration is wrong or missing,
       or an object does not exist
@@ -63,8 +67,8 @@ mod tests {
 
     #[test]
     fn help_names_every_code() {
-        use Exit::{CannotWrite, Denied, Fault, Invalid, Ok, Unavailable, Usage};
-        for exit in [Ok, Usage, Invalid, Unavailable, Fault, CannotWrite, Denied] {
+        use Exit::{Attention, CannotWrite, Denied, Fault, Invalid, Ok, Unavailable, Usage};
+        for exit in [Ok, Attention, Usage, Invalid, Unavailable, Fault, CannotWrite, Denied] {
             let line = format!("\n  {:>2}  ", exit.code());
             assert!(HELP.contains(&line), "{exit:?}");
         }

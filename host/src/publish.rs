@@ -8,7 +8,9 @@
 pub mod error;
 pub mod fetch;
 pub mod fingerprint;
+pub mod looks;
 pub mod obtain;
+pub mod offline;
 pub mod pipeline;
 pub mod plan;
 pub mod plugins;
@@ -17,6 +19,7 @@ pub mod registry;
 pub mod request;
 pub mod sessions;
 pub mod share;
+pub mod status;
 pub mod timer;
 pub mod tokens;
 

@@ -1,8 +1,8 @@
 //! When a volume is due. Pure: times go in, a verdict comes out.
 //!
 //! `publish::pipeline` asks at each call of kubelet, `publish::timer` between them. A volume is due by time only where
-//! rotation is on; an edited class, a new value of the annotation `coffer.dev/refresh`, and a refresh that failed make it
-//! due whatever the setting.
+//! rotation is on; an edited class, a new value of the annotation `coffer.dev/refresh`, `coffer refresh`, and a refresh that
+//! failed make it due whatever the setting.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,11 +27,13 @@ pub struct Rotation {
 pub enum Reason {
     /// It is mounted, and nothing is known about it: the Go driver's, or the ledger lost it.
     Unknown,
+    /// It was mounted from a kept result, while its store could not be reached.
+    Offline,
     /// The last try failed.
     Failed,
     /// The class was edited, or deleted and made anew.
     Edited,
-    /// Somebody asked, by the annotation.
+    /// Somebody asked, by the annotation or by `coffer refresh`.
     Asked,
     /// The interval is over.
     Interval,
@@ -43,6 +45,7 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
+            Self::Offline => "offline",
             Self::Failed => "failed",
             Self::Edited => "edited",
             Self::Asked => "asked",

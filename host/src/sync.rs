@@ -57,6 +57,9 @@ pub struct Look {
     pub fetched: Option<Arc<Fetched>>,
     /// Whether the files just became what they are.
     pub changed: bool,
+    /// Whether the files are those of an earlier answer, as the store cannot be reached: somebody may have newer ones, so
+    /// only a Secret that is absent is made of them.
+    pub kept: bool,
 }
 
 impl Look {
@@ -134,13 +137,17 @@ impl Syncer {
     }
 
     /// Wants the Secrets of a volume to be as its files and its class are now; never waits.
-    pub fn put(&self, look: Look) {
+    pub fn put(&self, mut look: Look) {
         if look.wanted.is_empty() {
             return;
         }
         if !self.0.enabled {
-            self.0.explain(&look);
-        } else if self.0.queue().put(look) {
+            return self.0.explain(&look);
+        }
+        if look.kept {
+            (look.synced, look.changed) = (Some(look.mark()), false);
+        }
+        if self.0.queue().put(look) {
             self.0.news.notify_one();
         }
     }

@@ -174,7 +174,8 @@ fn the_level_of_a_running_driver_is_told_and_set() {
     // Two threads: one serves while the other waits for the program.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _inside = runtime.enter();
-    telemetry::admin::serve(&place.path().join("admin.sock"), log.clone(), &Tasks::default()).unwrap();
+    let socket = place.path().join("admin.sock");
+    telemetry::admin::serve(&socket, log.clone(), Default::default(), &Tasks::default()).unwrap();
     let steps: [(&[&str], &str); 4] =
         [(&[], "error\n"), (&["debug"], "debug\n"), (&[], "debug\n"), (&["off"], "off\n")];
     for (level, expected) in steps {

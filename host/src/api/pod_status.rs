@@ -12,6 +12,8 @@ pub const KIND: &str = "SecretProviderClassPodStatus";
 pub const NODE_LABEL: &str = "internal.secrets-store.csi.k8s.io/node-name";
 /// The annotation with the reason of the last refresh, while that failed.
 pub const FAILURE_ANNOTATION: &str = "coffer.dev/refresh-failure";
+/// The annotation of a volume that was mounted from a kept result, with the time of that, until a look works.
+pub const OFFLINE_ANNOTATION: &str = "coffer.dev/offline-start";
 
 /// A SecretProviderClassPodStatus as the API server takes it.
 #[derive(Clone, Debug, Serialize)]

@@ -26,6 +26,7 @@ use crate::kube::events::Events;
 use crate::kube::pod_statuses::PodStatuses;
 use crate::privilege;
 use crate::publish::obtain::Source;
+use crate::publish::offline::Offline;
 use crate::publish::pipeline::{Parts, Pipeline};
 use crate::publish::plugins::{Plugins, State};
 use crate::publish::registry::Registry;
@@ -122,6 +123,7 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
     let config = Arc::new(app.config().clone());
     let plugins = Plugins::start(app, tasks.clone());
     let share = Share::new(config.reuse, tasks.clone());
+    let offline = Offline::start(config.offline_start, tasks);
     let pod_statuses = {
         let (ledger, registry, after) = (ledger.clone(), registry.clone(), tasks.clone());
         let written = move |volume: &str, digest: &str| {
@@ -143,7 +145,7 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
         Syncer::start(sync::Parts { client, settings, events: events.clone(), metrics: metrics.clone(), tasks }, synced)
     };
     let parts = Parts {
-        source: Source::new(config.clone(), plugins.clone(), share, metrics.clone()),
+        source: Source::new(config.clone(), plugins.clone(), share, offline, metrics.clone()),
         classes: Classes::new(client.clone(), tasks),
         facts: facts.clone(),
         driver: arguments.drivername.clone(),
@@ -161,7 +163,8 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
     let endpoint = arguments.endpoint.0.clone();
     let door = server::Settings { endpoint: endpoint.clone(), driver: arguments.drivername.clone(), node };
     server::serve(door, Arc::new(pipeline.clone()), tasks)?;
-    admin::serve(&arguments.admin_socket.clone().unwrap_or_else(|| beside(&endpoint, "admin.sock")), log, tasks)?;
+    let admin_socket = arguments.admin_socket.clone().unwrap_or_else(|| beside(&endpoint, "admin.sock"));
+    admin::serve(&admin_socket, log, admin::volumes::router(pipeline.clone()), tasks)?;
     if let Some(address) = arguments.metrics_addr.0 {
         let address = health::serve_metrics(address, metrics, tasks)?;
         tracing::info!(%address, what = "metrics", "listening");
@@ -245,7 +248,8 @@ async fn open_ledger(folder: PathBuf) -> Result<(Arc<Ledger>, Vec<Entry>), Error
 fn volumes(registry: Arc<Registry>) -> impl Fn() -> Volumes + Send + Sync + 'static {
     move || {
         let (count, oldest) = registry.oldest_check();
-        Volumes { count, oldest_check: oldest.map(|checked| refresh::age(checked, SystemTime::now())) }
+        let oldest_check = oldest.map(|checked| refresh::age(checked, SystemTime::now()));
+        Volumes { count, oldest_check, offline: registry.offline() }
     }
 }
 

@@ -275,7 +275,8 @@ fn count(files: usize) -> String {
     format!("{files} file{} ", if files == 1 { "" } else { "s" })
 }
 
-fn new_table(header: &[&str], right: &[usize]) -> Table {
+/// A table without lines; the columns `right` are aligned to the right.
+pub(super) fn new_table(header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -287,7 +288,8 @@ fn new_table(header: &[&str], right: &[usize]) -> Table {
     table
 }
 
-fn push_table(text: &mut String, table: &Table) {
+/// Writes a table that has rows, and an empty line.
+pub(super) fn push_table(text: &mut String, table: &Table) {
     if table.row_count() > 0 {
         for line in table.lines() {
             let _ = writeln!(text, "{}", line.trim_end());

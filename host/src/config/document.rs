@@ -43,6 +43,8 @@ pub struct Document {
     pub reuse_results_for: Option<Wait>,
     /// Whether `secretObjects` of a class become Kubernetes Secrets.
     pub sync_secrets: Option<SyncSecrets>,
+    /// What pods may start with while their store cannot be reached, where their class asks for it.
+    pub offline_start: Option<OfflineStart>,
 }
 
 /// Whether `secretObjects` of a class become Kubernetes Secrets.
@@ -80,6 +82,16 @@ impl FromStr for SecretType {
             _ => Ok(Self(text.to_owned())),
         }
     }
+}
+
+/// The ceiling of offline starts, whatever a class asks for.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OfflineStart {
+    /// The greatest age of a result that a pod may start with; `0` forbids it to all classes.
+    pub max_age: Option<Age>,
+    /// Memory for all kept results.
+    pub memory: Option<Size>,
 }
 
 /// Who may use the identity of the node.
@@ -270,6 +282,10 @@ impl Namespaces {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait(pub Duration);
 
+/// How old a secret may be: none, and 30 days at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
 /// Something that is written as a string.
 pub struct Text<T>(pub T);
 
@@ -441,6 +457,32 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
+/// The text is not such a time.
+#[derive(Debug, thiserror::Error)]
+#[error("not a duration of at most 30 days; write a number with a unit, such as 24h or 30m, or 0")]
+pub struct AgeError;
+
+/// Older than this is no outage any more.
+const OLDEST: Duration = Duration::from_hours(30 * 24);
+
+impl FromStr for Age {
+    type Err = AgeError;
+
+    fn from_str(text: &str) -> Result<Self, AgeError> {
+        let age = match text.trim() {
+            "0" | "0s" => Duration::ZERO,
+            text => text.parse().map(|Span(age)| age).map_err(|_| AgeError)?,
+        };
+        if age <= OLDEST { Ok(Self(age)) } else { Err(AgeError) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::deserialize(deserializer).map(|Text(age)| age)
+    }
+}
+
 /// Writes the schemas that serde's attributes cannot describe.
 macro_rules! schema {
     ($type:ty, $name:literal, |$generator:ident| $schema:expr) => {
@@ -479,6 +521,10 @@ schema!(Overrides, "Overrides", |_generator| json_schema!({
 schema!(Namespaces, "Namespaces", |_generator| json_schema!({
     "description": "`all`, or a list of namespaces.",
     "oneOf": [{ "enum": ["all"] }, { "type": "array", "items": { "type": "string" } }],
+}));
+schema!(Age, "Age", |_generator| json_schema!({
+    "description": "A number with a unit, such as 24h or 30m, or 0.",
+    "type": "string",
 }));
 schema!(Wait, "Wait", |_generator| json_schema!({
     "description": "A number with a unit, such as 30s, 500ms or 2m, or 0s.",

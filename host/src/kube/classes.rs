@@ -21,6 +21,8 @@ use crate::tasks::Tasks;
 
 /// The annotation of a class that makes its volumes due whenever its value changes.
 pub const REFRESH_ANNOTATION: &str = "coffer.dev/refresh";
+/// The annotation of a class whose pods may start with a kept result of this age at most.
+pub const OFFLINE_ANNOTATION: &str = "coffer.dev/offline-start";
 
 /// How long a copy serves while the API server cannot be asked, since it was read.
 const COPY_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -47,6 +49,8 @@ pub struct ReadClass {
     pub refresh: Option<String>,
     /// The Kubernetes Secrets that it asks for.
     pub secret_objects: Arc<[SecretObject]>,
+    /// The value of the annotation `coffer.dev/offline-start`, right or wrong.
+    pub offline_start: Option<String>,
 }
 
 /// Why there is no class.
@@ -349,9 +353,10 @@ fn read_class(key: &Key, object: &Object) -> ReadClass {
     let (namespace, name) = key.clone();
     let class = SecretProviderClass { namespace: Some(namespace), name, ..object.class() };
     let annotations = object.metadata.annotations.as_ref();
-    let refresh = annotations.and_then(|annotations| annotations.get(REFRESH_ANNOTATION)).cloned();
+    let annotation = |name| annotations.and_then(|annotations| annotations.get(name)).cloned();
+    let (refresh, offline_start) = (annotation(REFRESH_ANNOTATION), annotation(OFFLINE_ANNOTATION));
     let secret_objects = object.spec.secret_objects.as_slice().into();
-    ReadClass { class, revision: revision(&object.metadata), refresh, secret_objects }
+    ReadClass { class, revision: revision(&object.metadata), refresh, secret_objects, offline_start }
 }
 
 /// Custom resources have a generation; the version of the object stands in where one has none, at the price of a refresh

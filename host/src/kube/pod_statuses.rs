@@ -5,7 +5,7 @@
 //! earlier pod of the same name, on any node, go. What fails is tried again until it is forgotten; what is unwritten when the
 //! program stops is written after the restart, because the ledger does not have its digest. `publish` is the caller.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::call::{Failure, Kind, Resource};
 use super::client::Client;
 use super::names;
 use super::pause::Pauses;
-use crate::api::pod_status::{FAILURE_ANNOTATION, KIND, Mounted, NODE_LABEL, Object, Status};
+use crate::api::pod_status::{FAILURE_ANNOTATION, KIND, Mounted, NODE_LABEL, OFFLINE_ANNOTATION, Object, Status};
 use crate::api::{GROUP, VERSION};
 use crate::tasks::Tasks;
 
@@ -52,6 +52,8 @@ pub struct PodStatus {
     pub objects: Vec<ObjectVersion>,
     /// Why the last refresh failed, CamelCase; none when it did not.
     pub failure: Option<&'static str>,
+    /// Of when what is mounted is, RFC 3339, where it is a kept result; none when the store was reached.
+    pub offline: Option<String>,
 }
 
 impl PodStatus {
@@ -77,7 +79,9 @@ impl PodStatus {
             uid: uid.clone(),
             ..OwnerReference::default()
         };
-        let failure = self.failure.map(|reason| [(FAILURE_ANNOTATION.to_owned(), reason.to_owned())].into());
+        let failure = self.failure.map(|reason| (FAILURE_ANNOTATION.to_owned(), reason.to_owned()));
+        let offline = self.offline.clone().map(|time| (OFFLINE_ANNOTATION.to_owned(), time));
+        let annotations: BTreeMap<_, _> = failure.into_iter().chain(offline).collect();
         let mounted = |object: &ObjectVersion| Mounted { id: object.id.clone(), version: object.version.clone() };
         let mut objects: Vec<Mounted> = self.objects.iter().map(mounted).collect();
         objects.sort();
@@ -88,7 +92,7 @@ impl PodStatus {
                 name: Some(self.name()),
                 namespace: Some(namespace.clone()),
                 labels: Some([(NODE_LABEL.to_owned(), names::label(node))].into()),
-                annotations: failure,
+                annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
                 owner_references: Some(vec![owner]),
                 ..ObjectMeta::default()
             },
@@ -344,6 +348,7 @@ mod tests {
             target: "/var/lib/kubelet/pods/u/volumes/kubernetes.io~csi/v/mount".into(),
             objects: vec![object("secret/b"), object("secret/B"), object("secret/a")],
             failure: None,
+            offline: None,
         }
     }
 
@@ -375,7 +380,7 @@ mod tests {
 
     #[test]
     fn the_digest_changes_with_everything_that_is_written() {
-        let changes: [fn(&mut PodStatus); 8] = [
+        let changes: [fn(&mut PodStatus); 9] = [
             |status| status.pod.name.push('x'),
             |status| status.pod.namespace.push('x'),
             |status| status.pod.uid.push('x'),
@@ -384,6 +389,7 @@ mod tests {
             |status| status.objects[0].version.push('x'),
             |status| drop(status.objects.pop()),
             |status| status.failure = Some("Unavailable"),
+            |status| status.offline = Some("2026-11-25T05:00:00Z".into()),
         ];
         let digest = status().digest();
         for (number, change) in changes.iter().enumerate() {

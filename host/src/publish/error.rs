@@ -236,6 +236,45 @@ impl Error {
         }
     }
 
+    /// Whether the store could not be asked, as far as anybody knows: it is away, it has too much to do, or it took too
+    /// long. Not where it, or a policy, said no to any part of it.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Deadline { .. } => true,
+            Self::Provider { source, records, .. } => {
+                let is_away = match &source.cause {
+                    Cause::Failure(failure) => {
+                        matches!(failure.kind, FailureKind::Unavailable | FailureKind::Throttled { .. })
+                    }
+                    Cause::Deadline { .. } => true,
+                    _ => false,
+                };
+                is_away && !self.is_refusal() && !is_denied(&source.cause, records)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the store, or a policy, said no: whoever asked has no right to it any more, or there is nothing to have.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let Self::Provider { source, records, .. } = self else { return false };
+        let said_no = match &source.cause {
+            Cause::Failure(failure) => matches!(
+                failure.kind,
+                FailureKind::InvalidRequest
+                    | FailureKind::Unauthenticated
+                    | FailureKind::PermissionDenied
+                    | FailureKind::NotFound
+            ),
+            _ => false,
+        };
+        // One of many requests may have been refused while the others got no answer.
+        let forbidden = |record: &Record| matches!(record.ending, Ending::Status(403));
+        said_no || is_denied(&source.cause, records) || records.iter().any(forbidden)
+    }
+
     /// How long the store asked to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -314,4 +353,60 @@ fn provider_code(cause: &Cause, records: &[Record]) -> Code {
 
 fn list(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_sandbox::error::Stage;
+    use coffer_sandbox::provider::Failure;
+
+    use super::*;
+
+    fn failed(cause: Cause, statuses: &[u16]) -> Error {
+        let record = |status: &u16| Record {
+            rule: None,
+            method: "GET".into(),
+            host: "h".into(),
+            path: "/".into(),
+            ending: Ending::Status(*status),
+            attempts: 1,
+            bytes_out: 0,
+            bytes_in: 0,
+            duration: Duration::ZERO,
+        };
+        let source = Box::new(coffer_sandbox::error::Error { plugin: "p".into(), stage: Stage::Mount, cause });
+        let records = statuses.iter().map(record).collect();
+        Error::Provider { class: "c".into(), source, records, usage: Box::default() }
+    }
+
+    fn failure(kind: FailureKind) -> Cause {
+        Cause::Failure(Failure { kind, message: String::new() })
+    }
+
+    #[test]
+    fn a_store_is_away_or_says_no_and_never_both() {
+        use FailureKind::{
+            Internal, InvalidRequest, NotFound, PermissionDenied, Throttled, Unauthenticated, Unavailable,
+        };
+        let (away, no, neither) = ((true, false), (false, true), (false, false));
+        for (kind, expected) in [
+            (Unavailable, away),
+            (Throttled { retry_after: None }, away),
+            (Internal, neither),
+            (InvalidRequest, no),
+            (Unauthenticated, no),
+            (PermissionDenied, no),
+            (NotFound, no),
+        ] {
+            let error = failed(failure(kind), &[200, 401, 404, 503]);
+            assert_eq!((error.is_unreachable(), error.is_refusal()), expected, "{kind:?}");
+            let error = failed(failure(kind), &[503, 403]);
+            assert_eq!((error.is_unreachable(), error.is_refusal()), no, "{kind:?}");
+        }
+        let late = failed(Cause::Deadline { limit: Duration::ZERO }, &[]);
+        assert_eq!((late.is_unreachable(), late.is_refusal()), away);
+        let trap = failed(Cause::Trap { message: String::new() }, &[]);
+        assert_eq!((trap.is_unreachable(), trap.is_refusal()), neither);
+        assert!(Error::Deadline { what: "it" }.is_unreachable() && !Error::Unpublished.is_unreachable());
+    }
 }

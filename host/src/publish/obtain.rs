@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use coffer_sandbox::provider::{Checked, ObjectVersion, Scope, ServiceAccountToken};
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Error;
 use super::fetch::{Before, Fetched, fetch};
 use super::fingerprint::{Fingerprint, Fingerprints};
+use super::offline::{Asked, Offline, StandIn};
 use super::plan::{Plan, Wish, find_grant, plan};
 use super::plugins::Plugins;
 use super::registry::Inputs;
@@ -45,6 +46,7 @@ pub struct Source {
     sessions: Arc<Sessions>,
     checks: Mutex<HashMap<Fingerprint, Arc<Checked>>>,
     fingerprints: Fingerprints,
+    offline: Arc<Offline>,
     metrics: Metrics,
 }
 
@@ -53,8 +55,12 @@ pub struct Source {
 pub struct Want<'a> {
     /// What is in the volume; empty where all of it is wanted, whatever its version.
     pub mounted: &'a [ObjectVersion],
-    /// The annotation by which somebody asked for a look now.
+    /// The annotation, or the command, by which somebody asked for a look now.
     pub asked: Option<&'a str>,
+    /// Whether nothing is mounted yet: then a kept result may stand in.
+    pub is_first: bool,
+    /// The greatest age of such a result; none where the class does not ask for any.
+    pub offline: Option<Duration>,
 }
 
 /// The content of a volume, and how it was come by.
@@ -63,6 +69,8 @@ pub struct Obtained {
     pub fetched: Arc<Fetched>,
     /// Whether it was for somebody else.
     pub part: Part,
+    /// Why and since when it stands in for what the store has, if it does.
+    pub stand_in: Option<StandIn>,
     /// The plugin.
     pub plugin: Arc<Plugin>,
     /// Parameters of the class that the pod's attributes replaced.
@@ -72,7 +80,13 @@ pub struct Obtained {
 impl Source {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Arc<Config>, plugins: Arc<Plugins>, share: Share<Fetched, Error>, metrics: Metrics) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        plugins: Arc<Plugins>,
+        share: Share<Fetched, Error>,
+        offline: Arc<Offline>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             config,
             plugins,
@@ -80,6 +94,7 @@ impl Source {
             sessions: Arc::default(),
             checks: Mutex::default(),
             fingerprints: Fingerprints::default(),
+            offline,
             metrics,
         }
     }
@@ -105,11 +120,59 @@ impl Source {
         let plan = plan(&self.config, wish(inputs, class, tokens))?;
         let checked = self.check(&plugin, &plan, deadline.min(Instant::now() + grant.limits.deadline)).await?;
         let overridden = plan.overridden.clone();
-        let (fetched, part) = self.fetch_shared(&plugin, Arc::new(plan), &checked, want, deadline).await?;
+        let kept = self.kept(&plugin, &plan, &checked, want);
+        // Nobody but the store can say what is kept for those who come while it is away.
+        let is_missing = kept.is_some_and(|kept| !self.offline.has(kept.key, want.mounted));
+        let want = if is_missing { Want { mounted: &[], ..want } } else { want };
+        let landed = self.fetch_shared(&plugin, Arc::new(plan), &checked, want, deadline).await;
+        let (fetched, part, stand_in) = match landed {
+            Ok((fetched, part)) => {
+                if let Some(kept) = kept {
+                    self.offline.keep(kept, &fetched);
+                }
+                (fetched, part, None)
+            }
+            Err(error) => {
+                let stand_in = self.stand_in(kept, &error, want.is_first).ok_or(error)?;
+                return Ok(Obtained {
+                    fetched: stand_in.fetched.clone(),
+                    part: Part::Followed,
+                    stand_in: Some(stand_in),
+                    plugin,
+                    overridden,
+                });
+            }
+        };
         if part == Part::Followed {
             self.metrics.shared(&class.provider);
         }
-        Ok(Obtained { fetched, part, plugin, overridden })
+        Ok(Obtained { fetched, part, stand_in, plugin, overridden })
+    }
+
+    /// Which result is kept for this class, if it wants one to be. One of a store that authenticates pods is of no use to
+    /// another pod, so none is.
+    fn kept(&self, plugin: &Plugin, plan: &Plan, checked: &Checked, want: Want<'_>) -> Option<Asked> {
+        let is_wanted = want.offline.is_some() || !self.offline.is_empty();
+        if !self.offline.is_allowed() || checked.scope != Scope::ServiceAccount || !is_wanted {
+            return None;
+        }
+        let what = self.what(self.identity(plugin, plan, checked.scope), plan, None);
+        // With the class: what one asks to be kept is not kept for another that does not.
+        let key = self.fingerprints.begin("kept result").with(what.bytes()).with(plan.class.as_bytes()).end();
+        if want.offline.is_none() {
+            // The class may have asked once.
+            self.offline.forget(key);
+        }
+        want.offline.map(|longest| Asked { key, longest })
+    }
+
+    /// What stands in for a result that could not be had; a refusal drops it.
+    fn stand_in(&self, kept: Option<Asked>, error: &Arc<Error>, is_first: bool) -> Option<StandIn> {
+        let kept = kept?;
+        if error.is_refusal() {
+            self.offline.forget(kept.key);
+        }
+        if is_first && error.is_unreachable() { self.offline.find(kept, error) } else { None }
     }
 
     /// What the provider says about the parameters; asked once for each set of them.
@@ -226,6 +289,8 @@ async fn fly(
         result = fetch_and_count(&plugin, &plan, Before { mounted, session: None }, until, &metrics).await;
     }
     let mut fetched = result?;
+    // They have been counted, and a result may be kept for long.
+    fetched.records = Vec::new();
     match fetched.session.take() {
         Some(session) => sessions.keep(key, session),
         None => sessions.forget(key),

@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use coffer_sandbox::provider::ObjectVersion;
@@ -21,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use super::fetch::volume_limits;
 use super::obtain::{Obtained, Source, Want};
+use super::offline::{self, StandIn};
 use super::record::{self, Ending};
-use super::registry::{Inputs, Known, Registry, Slot};
+use super::registry::{Inputs, Known, Looked, Registry, Slot};
 use super::request::PublishRequest;
+use super::status;
 use crate::csi::status::Refusal;
 use crate::csi::volumes::Volumes;
 use crate::kube::classes::{Classes, ReadClass};
@@ -87,13 +90,17 @@ pub struct Pipeline {
     parts: Parts,
     /// Something was learned that may change what the timer waits for.
     pub(super) learned: Notify,
+    /// Counts looks that ended and volumes that went: `looks` waits for both.
+    pub(super) ended: watch::Sender<u64>,
+    /// How often somebody asked by command.
+    pub(super) commands: AtomicU64,
 }
 
 impl Pipeline {
     /// Puts the parts together and remembers the volumes that the ledger knows.
     #[must_use]
     pub fn new(parts: Parts, entries: Vec<Entry>) -> Arc<Self> {
-        let this = Self { parts, learned: Notify::new() };
+        let this = Self { parts, learned: Notify::new(), ended: watch::Sender::new(0), commands: AtomicU64::new(0) };
         let now = SystemTime::now();
         for entry in entries {
             let due = this.due_after(refresh::age(entry.checked, now));
@@ -111,6 +118,10 @@ impl Pipeline {
 
     pub(super) fn tasks(&self) -> &Tasks {
         &self.parts.tasks
+    }
+
+    pub(super) fn rotation(&self) -> Rotation {
+        self.parts.rotation
     }
 
     fn due_after(&self, age: Duration) -> Option<Instant> {
@@ -183,7 +194,11 @@ impl Pipeline {
             made.inspect_err(|failed| record::audit_failure(&inputs, &failed.error, "first", took))?;
         record::audit_success(&inputs, &obtained, "first", Ending::Mounted, took);
         let objects = obtained.fetched.objects.clone();
-        self.remember(slot, &inputs, &class, objects).await;
+        let stand_in = obtained.stand_in.as_ref();
+        if let Some(stand_in) = stand_in {
+            self.tell_of_stand_in(&inputs, &class.class.provider, stand_in);
+        }
+        self.remember(slot, &inputs, &class, News { objects, changed: true, stand_in }).await;
         self.sync(slot, &inputs, &class, Some(&obtained), true);
         self.keep_inputs(slot, &inputs);
         self.learned.notify_one();
@@ -201,7 +216,8 @@ impl Pipeline {
             () = cancelled.cancelled() => return Err(Failed::of(Error::Unpublished)),
         };
         let failed = |error: Arc<Error>| Failed { provider: class.class.provider.clone(), error };
-        let want = Want { mounted: &[], asked: None };
+        let longest = self.read_offline_start(inputs, &class);
+        let want = Want { mounted: &[], asked: None, is_first: true, offline: longest };
         let obtained = tokio::select! {
             obtained = self.obtain(inputs, &class, want, deadline) => obtained.map_err(failed)?,
             () = cancelled.cancelled() => return Err(failed(Error::Unpublished.into())),
@@ -209,6 +225,21 @@ impl Pipeline {
         let written = self.write_first(inputs.clone(), &obtained, cancelled.clone()).await;
         written.map_err(|error| failed(error.into()))?;
         Ok((class, obtained))
+    }
+
+    /// How old a kept result may be. A value that makes no sense is told to the pod, and is as good as none.
+    fn read_offline_start(&self, inputs: &Inputs, class: &ReadClass) -> Option<Duration> {
+        offline::read(&class.class.name, class.offline_start.as_deref()).unwrap_or_else(|error| {
+            tracing::warn!(namespace = inputs.pod.namespace, pod = inputs.pod.name, "{error}");
+            self.parts.events.send(record::not_an_age(inputs, &error));
+            None
+        })
+    }
+
+    fn tell_of_stand_in(&self, inputs: &Inputs, provider: &str, stand_in: &StandIn) {
+        self.parts.metrics.offline_started(provider);
+        record::audit_offline(inputs, stand_in);
+        self.parts.events.send(record::offline(inputs, stand_in));
     }
 
     /// Before a pod gets anything, somebody other than its author must vouch for who it is.
@@ -288,8 +319,10 @@ impl Pipeline {
         deadline: Instant,
     ) -> Ended {
         let started = Instant::now();
+        // Whoever asks by command means the class as it is now.
+        let age = if slot.known().asked.is_some() { FRESH } else { READ_AGAIN };
         let class = tokio::select! {
-            class = self.read_class(inputs, READ_AGAIN, deadline.min(started + LONGEST_READ)) => class,
+            class = self.read_class(inputs, age, deadline.min(started + LONGEST_READ)) => class,
             () = cancelled.cancelled() => return Ended::Gone,
         };
         let Some(reason) = reason_to_refresh(slot, class.as_deref().ok()) else {
@@ -297,46 +330,62 @@ impl Pipeline {
             class.iter().for_each(|class| self.sync(slot, inputs, class, None, false));
             return Ended::NotDue;
         };
-        if !slot.known().begin_try(started) {
-            return Ended::NotDue;
-        }
+        let command = {
+            let mut known = slot.known();
+            if !known.begin_try(started) {
+                return Ended::NotDue;
+            }
+            known.asked.take()
+        };
         let read = class.as_ref().ok().cloned();
         let result = match class {
-            Ok(class) => self.renew(slot, inputs, class, reason, cancelled, deadline).await,
+            Ok(class) => self.renew(slot, inputs, class, (reason, command), cancelled, deadline).await,
             Err(error) => Err(Failed::of(error)),
         };
-        match result {
-            Ok(provider) => Ended::Done(provider),
+        let (ended, looked) = match result {
+            Ok((provider, Ending::Changed)) => (Ended::Done(provider), Looked::Changed),
+            Ok((provider, _)) => (Ended::Done(provider), Looked::Unchanged),
             // It goes, so nobody needs to know.
-            Err(Failed { error, .. }) if matches!(*error, Error::Unpublished) => Ended::Gone,
+            Err(Failed { error, .. }) if matches!(*error, Error::Unpublished) => return Ended::Gone,
             Err(Failed { provider, error }) => {
                 self.note_failure(slot, inputs, &provider, &error, reason, started.elapsed());
                 // A Secret that somebody deleted comes back whatever the store does.
                 read.iter().for_each(|class| self.sync(slot, inputs, class, None, false));
-                Ended::masked(&provider, &error)
+                let looked = Looked::Failed { reason: error.reason(), text: error.text() };
+                (Ended::masked(&provider, &error), looked)
             }
+        };
+        if let Some(command) = command {
+            slot.known().looked = Some((command, looked));
         }
+        self.ended.send_modify(|ended| *ended = ended.wrapping_add(1));
+        ended
     }
 
-    /// On success says the provider.
+    /// On success says the provider, and whether something changed.
     async fn renew(
         &self,
         slot: &Slot,
         inputs: &Arc<Inputs>,
         class: Arc<ReadClass>,
-        reason: Reason,
+        (reason, command): (Reason, Option<u64>),
         cancelled: &CancellationToken,
         deadline: Instant,
-    ) -> Result<String, Failed> {
+    ) -> Result<(String, Ending), Failed> {
         let started = Instant::now();
         let provider = &class.class.provider;
         let failed = |error: Arc<Error>| Failed { provider: provider.clone(), error };
         self.check_pod(slot, inputs).map_err(|error| failed(error.into()))?;
         let mounted = slot.known().entry.as_ref().map(|entry| entry.objects.clone()).unwrap_or_default();
+        let command = command.map(|number| format!("command {number}"));
+        let annotation = if reason == Reason::Asked { class.refresh.as_deref() } else { None };
         let want = Want {
             // After an edit the same versions may have to become other files.
             mounted: if matches!(reason, Reason::Edited | Reason::Unknown) { &[] } else { &mounted },
-            asked: if reason == Reason::Asked { class.refresh.as_deref() } else { None },
+            asked: command.as_deref().or(annotation),
+            is_first: false,
+            // What is wrong with the annotation was told when the volume was made.
+            offline: offline::read(&class.class.name, class.offline_start.as_deref()).ok().flatten(),
         };
         let obtained = tokio::select! {
             obtained = self.obtain(inputs, &class, want, deadline) => obtained.map_err(failed)?,
@@ -350,9 +399,10 @@ impl Pipeline {
             self.parts.events.send(record::changed(inputs));
         }
         let objects = if change.is_some() { obtained.fetched.objects.clone() } else { mounted };
-        self.remember(slot, inputs, &class, objects).await;
-        self.sync(slot, inputs, &class, Some(&obtained), ending == Ending::Changed);
-        Ok(provider.clone())
+        let changed = ending == Ending::Changed;
+        self.remember(slot, inputs, &class, News { objects, changed, stand_in: None }).await;
+        self.sync(slot, inputs, &class, Some(&obtained), changed);
+        Ok((provider.clone(), ending))
     }
 
     /// A volume is refreshed for the pod that somebody vouched for, and for no other.
@@ -386,8 +436,12 @@ impl Pipeline {
     }
 
     /// Remembers that the volume is right, and wants the pod status to say so.
-    async fn remember(&self, slot: &Slot, inputs: &Arc<Inputs>, class: &ReadClass, objects: Vec<ObjectVersion>) {
-        let status = self.status(inputs, objects.clone(), None);
+    /// One that has the files of a kept result is right as of then, and is looked at again as after a failure.
+    async fn remember(&self, slot: &Slot, inputs: &Arc<Inputs>, class: &ReadClass, news: News<'_>) {
+        let News { objects, changed, stand_in } = news;
+        let (now, offline) = (SystemTime::now(), stand_in.map(|stand_in| stand_in.good_at));
+        let failure = stand_in.map(|stand_in| stand_in.error.reason());
+        let status = self.status(inputs, objects.clone(), failure, offline);
         let (entry, is_known) = {
             let mut known = slot.known();
             let before = known.entry.take();
@@ -395,19 +449,27 @@ impl Pipeline {
                 volume: inputs.volume.clone(),
                 target: inputs.target.clone(),
                 pod: vouched(inputs),
+                class: inputs.class.clone(),
+                provider: class.class.provider.clone(),
                 revision: class.revision.clone(),
                 refresh: class.refresh.clone(),
                 objects,
                 status: before.as_ref().and_then(|before| before.status.clone()),
                 synced: before.as_ref().and_then(|before| before.synced.clone()),
-                checked: SystemTime::now(),
+                changed: if changed { Some(now) } else { before.as_ref().and_then(|before| before.changed) },
+                offline,
+                checked: offline.unwrap_or(now),
             };
             // All but the time, which is not written.
             let is_known = before.is_some_and(|before| Entry { checked: entry.checked, ..before } == entry);
             known.entry = Some(entry.clone());
             known.failures = 0;
+            known.wrong = None;
             known.not_before = None;
             known.due = self.due_after(Duration::ZERO);
+            if let Some(stand_in) = stand_in {
+                self.note_in(&mut known, &stand_in.error);
+            }
             (entry, is_known)
         };
         let ledger = self.parts.ledger.clone();
@@ -437,22 +499,28 @@ impl Pipeline {
         reason: Reason,
         took: Duration,
     ) {
-        let objects = {
+        let entry = {
             let mut known = slot.known();
-            known.failures = known.failures.saturating_add(1);
-            let now = Instant::now();
-            known.not_before = error.retry_after().map(|pause| now + pause.min(LONGEST_PAUSE));
-            if known.due.is_some() {
-                known.due = Some(now + refresh::retry_after(known.failures, self.parts.rotation.interval));
-            }
-            known.entry.as_ref().map(|entry| entry.objects.clone())
+            self.note_in(&mut known, error);
+            known.entry.as_ref().map(|entry| (entry.objects.clone(), entry.offline))
         };
         self.parts.metrics.refresh_failed(provider, error.reason(), took);
         record::audit_failure(inputs, error, reason.word(), took);
         self.parts.events.send(record::failed(inputs, error));
         // Of a volume that somebody else mounted the status is somebody else's until it worked once.
-        if let Some(objects) = objects {
-            self.tell(slot, self.status(inputs, objects, Some(error.reason())));
+        if let Some((objects, offline)) = entry {
+            self.tell(slot, self.status(inputs, objects, Some(error.reason()), offline));
+        }
+    }
+
+    /// When to look again after a failure.
+    fn note_in(&self, known: &mut Known, error: &Error) {
+        known.failures = known.failures.saturating_add(1);
+        known.note_wrong(error);
+        let now = Instant::now();
+        known.not_before = error.retry_after().map(|pause| now + pause.min(LONGEST_PAUSE));
+        if known.due.is_some() {
+            known.due = Some(now + refresh::retry_after(known.failures, self.parts.rotation.interval));
         }
     }
 
@@ -473,11 +541,8 @@ impl Pipeline {
         if class.secret_objects.is_empty() {
             return;
         }
-        let Some((objects, synced)) =
-            slot.known().entry.as_ref().map(|entry| (entry.objects.clone(), entry.synced.clone()))
-        else {
-            return;
-        };
+        let of_entry = |entry: &Entry| (entry.objects.clone(), entry.synced.clone(), entry.offline.is_some());
+        let Some((objects, synced, kept)) = slot.known().entry.as_ref().map(of_entry) else { return };
         self.parts.syncer.put(Look {
             volume: inputs.volume.clone(),
             target: inputs.target.clone(),
@@ -489,6 +554,7 @@ impl Pipeline {
             synced,
             fetched: obtained.map(|obtained| obtained.fetched.clone()),
             changed,
+            kept,
         });
     }
 
@@ -496,15 +562,23 @@ impl Pipeline {
     fn tell_again(&self, slot: &Slot, inputs: &Inputs) {
         let objects = {
             let known = slot.known();
-            known.entry.as_ref().filter(|_| known.failures == 0).map(|entry| entry.objects.clone())
+            let entry = known.entry.as_ref().filter(|entry| known.failures == 0 && entry.offline.is_none());
+            entry.map(|entry| entry.objects.clone())
         };
         if let Some(objects) = objects {
-            self.tell(slot, self.status(inputs, objects, None));
+            self.tell(slot, self.status(inputs, objects, None, None));
         }
     }
 
-    fn status(&self, inputs: &Inputs, objects: Vec<ObjectVersion>, failure: Option<&'static str>) -> PodStatus {
+    fn status(
+        &self,
+        inputs: &Inputs,
+        objects: Vec<ObjectVersion>,
+        failure: Option<&'static str>,
+        offline: Option<SystemTime>,
+    ) -> PodStatus {
         PodStatus {
+            offline: offline.map(status::time),
             volume: inputs.volume.clone(),
             pod: inputs.pod.clone(),
             class: inputs.class.clone(),
@@ -536,6 +610,7 @@ impl Pipeline {
         self.parts.syncer.forget(volume);
         blocking("unmounting the volume", move || mount::remove(&target)).await??;
         *slot.known() = Known::default();
+        self.ended.send_modify(|ended| *ended = ended.wrapping_add(1));
         let (ledger, name) = (self.parts.ledger.clone(), volume.to_owned());
         if let Ok(Err(error)) = blocking("forgetting the volume", move || ledger.remove(&name)).await {
             tracing::warn!(volume, %error, "the volume is gone, but what was kept of it cannot be removed");
@@ -625,6 +700,15 @@ impl Ended {
     }
 }
 
+/// What a publish or a refresh learned of a volume.
+struct News<'a> {
+    objects: Vec<ObjectVersion>,
+    /// Whether its files were written.
+    changed: bool,
+    /// What they are, where they are not what the store has now.
+    stand_in: Option<&'a StandIn>,
+}
+
 /// A call that failed, and the provider as far as it is known.
 struct Failed {
     provider: String,
@@ -652,7 +736,10 @@ fn reason_to_refresh(slot: &Slot, class: Option<&ReadClass>) -> Option<Reason> {
         refresh::compare(then, Mark { revision: &class.revision, refresh: class.refresh.as_deref() })
     });
     let is_due = known.due.is_some_and(|due| due <= Instant::now());
-    edited.or((known.failures > 0).then_some(Reason::Failed)).or(is_due.then_some(Reason::Interval))
+    let is_asked = known.asked.is_some().then_some(Reason::Asked);
+    let is_offline = entry.offline.is_some().then_some(Reason::Offline);
+    let has_failed = (known.failures > 0).then_some(Reason::Failed);
+    edited.or(is_asked).or(is_offline).or(has_failed).or(is_due.then_some(Reason::Interval))
 }
 
 fn write(volume: &mut crate::volume::Volume, files: &FileSet, inputs: &Inputs) -> Result<Change, Error> {

@@ -9,6 +9,7 @@ use coffer_sandbox::egress::audit::TARGET;
 
 use super::Error;
 use super::obtain::Obtained;
+use super::offline::{NotAnAge, StandIn};
 use super::registry::Inputs;
 use super::share::Part;
 use crate::kube::events::Event;
@@ -87,6 +88,23 @@ pub fn audit_failure(inputs: &Inputs, error: &Error, cause: &'static str, took: 
     );
 }
 
+/// One line for a volume that was mounted from a kept result.
+pub fn audit_offline(inputs: &Inputs, stand_in: &StandIn) {
+    tracing::warn!(
+        target: TARGET,
+        volume = inputs.volume,
+        pod.namespace = inputs.pod.namespace,
+        pod.name = inputs.pod.name,
+        pod.uid = inputs.pod.uid,
+        service_account = inputs.pod.service_account,
+        class = inputs.class,
+        age_seconds = stand_in.age.as_secs(),
+        result = stand_in.error.reason(),
+        "volume mounted from a kept result: {}",
+        stand_in.error.text()
+    );
+}
+
 /// One line for a volume that was taken away.
 pub fn audit_unpublish(volume: &str) {
     tracing::info!(target: TARGET, volume, "volume unpublished");
@@ -97,6 +115,24 @@ pub fn audit_unpublish(volume: &str) {
 pub fn changed(inputs: &Inputs) -> Event {
     let message = format!("the files of SecretProviderClass `{}` were replaced by newer ones", inputs.class);
     Event { pod: inputs.pod.clone(), warning: false, reason: "MountRotationComplete", message }
+}
+
+/// Tells the pod that it starts with what was kept.
+#[must_use]
+pub fn offline(inputs: &Inputs, stand_in: &StandIn) -> Event {
+    let minutes = stand_in.age.as_secs() / 60;
+    let age = if minutes == 1 { "1 minute".to_owned() } else { format!("{minutes} minutes") };
+    let message = format!(
+        "mounted from a kept result, {age} old, because the store cannot be reached; it is asked again until it answers: {}",
+        stand_in.error.text()
+    );
+    Event { pod: inputs.pod.clone(), warning: true, reason: "MountedFromKeptResult", message }
+}
+
+/// Tells the pod what is wrong with the annotation for that.
+#[must_use]
+pub fn not_an_age(inputs: &Inputs, error: &NotAnAge) -> Event {
+    Event { pod: inputs.pod.clone(), warning: true, reason: "OfflineStartInvalid", message: error.to_string() }
 }
 
 /// Tells the pod that its files could not be looked after; they stay as they are.

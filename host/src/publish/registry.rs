@@ -63,13 +63,55 @@ pub struct Known {
     pub not_before: Option<Instant>,
     /// Refreshes that failed since the last one that worked.
     pub failures: u32,
+    /// What went wrong, until a look works.
+    pub wrong: Option<Wrong>,
+    /// Somebody asked for a look by command, with this number; none once it has begun.
+    pub asked: Option<u64>,
+    /// What came of the look that answered a command last, and the command's number.
+    pub looked: Option<(u64, Looked)>,
     /// The timer has taken it up and not begun yet.
     pub is_queued: bool,
     /// The timer waits for kubelet: the tokens it has do not last.
     pub waits_for_kubelet: bool,
 }
 
+/// Why the files are not known to be right.
+#[derive(Clone, Debug)]
+pub struct Wrong {
+    /// [`super::Error::reason`].
+    pub reason: &'static str,
+    /// [`super::Error::text`].
+    pub text: String,
+    /// When it was seen first, whatever it was then.
+    pub since: SystemTime,
+    /// When it was seen last.
+    pub last: SystemTime,
+}
+
+/// What came of a look that somebody asked for by command.
+#[derive(Clone, Debug)]
+pub enum Looked {
+    /// The files were replaced by newer ones.
+    Changed,
+    /// They are right as they are.
+    Unchanged,
+    /// It failed; the files are as they were.
+    Failed {
+        /// [`super::Error::reason`].
+        reason: &'static str,
+        /// [`super::Error::text`].
+        text: String,
+    },
+}
+
 impl Known {
+    /// Takes note of what is wrong.
+    pub fn note_wrong(&mut self, error: &super::Error) {
+        let last = SystemTime::now();
+        let since = self.wrong.as_ref().map_or(last, |wrong| wrong.since);
+        self.wrong = Some(Wrong { reason: error.reason(), text: error.text(), since, last });
+    }
+
     /// Whether a refresh may begin now, and if so, notes that it does. If not, it is due when it may.
     pub fn begin_try(&mut self, now: Instant) -> bool {
         let after_floor = self.tried.map(|tried| tried + FLOOR);
@@ -153,6 +195,13 @@ impl Registry {
         checks.fold((0, None), |(count, oldest), checked| {
             (count + 1, Some(oldest.map_or(checked, |oldest: SystemTime| oldest.min(checked))))
         })
+    }
+
+    /// How many have the files of a kept result.
+    #[must_use]
+    pub fn offline(&self) -> usize {
+        let is_offline = |slot: &&Arc<Slot>| slot.known().entry.as_ref().is_some_and(|entry| entry.offline.is_some());
+        self.lock().values().filter(is_offline).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Slot>>> {

@@ -19,6 +19,7 @@ fn look() -> Look {
         synced: None,
         fetched: None,
         changed: false,
+        kept: false,
     }
 }
 

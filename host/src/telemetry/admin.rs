@@ -1,7 +1,10 @@
-//! The admin socket: HTTP over a Unix socket that only root may use, and the other end of it for `coffer log-level`.
+//! The admin socket: HTTP over a Unix socket that only root may use, and the other end of it for `coffer log-level`,
+//! `coffer status` and `coffer refresh`.
 //!
-//! It may change how much the driver tells, never what it does to a volume, and shows no secret. `commands` are the
-//! callers.
+//! It may change how much the driver tells, and have volumes looked at that it has; it mounts nothing, unmounts nothing and
+//! shows no secret. `commands` are the callers.
+
+pub mod volumes;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,19 +29,19 @@ const LOG_LEVEL: &str = "/log-level";
 
 /// The largest body that is read, in bytes.
 const LARGEST_BODY: usize = 4 << 10;
-/// How long a body, and an answer of the driver, may take.
+/// How long a body, and an answer of the driver that has nothing to wait for, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer that is read, in bytes.
-const LARGEST_ANSWER: u64 = 1 << 20;
+const LARGEST_ANSWER: u64 = 64 << 20;
 
-/// Serves until `tasks` stops.
+/// Serves the log's level, and what `others` adds, until `tasks` stops.
 ///
 /// # Errors
 ///
 /// When the socket cannot be made.
-pub fn serve(path: &Path, log: Log, tasks: &Tasks) -> Result<(), SocketError> {
+pub fn serve(path: &Path, log: Log, others: Router, tasks: &Tasks) -> Result<(), SocketError> {
     let router = Router::new().route(LOG_LEVEL, get(show_level).put(set_level)).with_state(log);
-    http::serve(Socket::bind(path)?, router, tasks);
+    http::serve(Socket::bind(path)?, router.merge(others), tasks);
     Ok(())
 }
 
@@ -74,8 +77,11 @@ pub enum AskError {
     #[error("the driver at {} ended the connection without an answer", .0.display())]
     NoAnswer(PathBuf),
     /// It takes too long.
-    #[error("the driver at {} does not answer within {PATIENCE:?}", .0.display())]
-    TooSlow(PathBuf),
+    #[error("the driver at {} does not answer within {:?}", .0.display(), .1)]
+    TooSlow(PathBuf, Duration),
+    /// Another release, perhaps.
+    #[error("the answer of the driver at {} is not understood", .0.display())]
+    NotUnderstood(PathBuf, #[source] serde_json::Error),
     /// It says no.
     #[error("the driver refuses: {0}")]
     Refused(String),
@@ -91,7 +97,10 @@ impl AskError {
             ),
             Self::Forbidden(_) => Some("run this as root"),
             Self::NoAnswer(_) => Some("run this as root, and against the admin socket, not the CSI socket"),
-            Self::TooSlow(_) => Some("try again; if it stays so, the driver hangs: see its log"),
+            Self::TooSlow(..) => Some("try again; if it stays so, the driver hangs: see its log"),
+            Self::NotUnderstood(..) => {
+                Some("use the `coffer` of the driver's own container: another release may say it otherwise")
+            }
             Self::Refused(_) => None,
         }
     }
@@ -107,12 +116,12 @@ pub async fn ask_level(socket: &Path, level: Option<LogLevel>) -> Result<String,
         Some(level) => ("PUT", level.name()),
         None => ("GET", ""),
     };
-    ask(socket, method, LOG_LEVEL, body).await
+    ask(socket, method, LOG_LEVEL, body, PATIENCE).await
 }
 
-async fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<String, AskError> {
-    let answer = tokio::time::timeout(PATIENCE, exchange(socket, method, path, body));
-    let answer = answer.await.map_err(|_| AskError::TooSlow(socket.to_owned()))??;
+async fn ask(socket: &Path, method: &str, path: &str, body: &str, patience: Duration) -> Result<String, AskError> {
+    let answer = tokio::time::timeout(patience, exchange(socket, method, path, body));
+    let answer = answer.await.map_err(|_| AskError::TooSlow(socket.to_owned(), patience))??;
     // HTTP/1.0, so the body is what stands behind the head.
     let parsed =
         answer.split_once("\r\n\r\n").and_then(|(head, body)| Some((head.split(' ').nth(1)?, body.trim_end())));
@@ -161,7 +170,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let socket = place.path().join("admin.sock");
         let tasks = Tasks::default();
-        serve(&socket, log.clone(), &tasks).unwrap();
+        serve(&socket, log.clone(), Router::new(), &tasks).unwrap();
 
         tracing::debug!(target: "coffer::test", "too early");
         assert_eq!(ask_level(&socket, None).await.unwrap(), "warn");
@@ -189,15 +198,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let socket = place.path().join("admin.sock");
         let tasks = Tasks::default();
-        serve(&socket, log.clone(), &tasks).unwrap();
-        let refused = ask(&socket, "PUT", LOG_LEVEL, "loud").await.unwrap_err();
+        serve(&socket, log.clone(), Router::new(), &tasks).unwrap();
+        let refused = ask(&socket, "PUT", LOG_LEVEL, "loud", PATIENCE).await.unwrap_err();
         assert_eq!(refused.to_string(), "the driver refuses: write one of off, error, warn, info, debug, trace");
         let large = "x".repeat(LARGEST_BODY + 1);
-        let refused = ask(&socket, "PUT", LOG_LEVEL, &large).await.unwrap_err();
+        let refused = ask(&socket, "PUT", LOG_LEVEL, &large, PATIENCE).await.unwrap_err();
         assert!(refused.to_string().contains("larger than 4096 bytes"), "{refused}");
-        let refused = ask(&socket, "PUT", LOG_LEVEL, "\u{1b}").await.unwrap_err();
+        let refused = ask(&socket, "PUT", LOG_LEVEL, "\u{1b}", PATIENCE).await.unwrap_err();
         assert!(!refused.to_string().contains('\u{1b}'));
-        let unknown = ask(&socket, "GET", "/secrets", "").await.unwrap_err();
+        let unknown = ask(&socket, "GET", "/secrets", "", PATIENCE).await.unwrap_err();
         assert_eq!(unknown.to_string(), "the driver refuses: status 404");
         let stream = UnixStream::connect(&socket).await.unwrap();
         let (head, _) = ask_with(stream, "DELETE /log-level HTTP/1.1").await;
@@ -225,6 +234,6 @@ mod tests {
         let socket = place.path().join("admin.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         let answer = ask_level(&socket, None).await;
-        assert!(matches!(answer, Err(AskError::TooSlow(_))), "{answer:?}");
+        assert!(matches!(answer, Err(AskError::TooSlow(..))), "{answer:?}");
     }
 }

@@ -167,12 +167,18 @@ impl Metrics {
         self.0.own.shared.get_or_create(&families::Provider { provider: self.provider(provider) }).inc();
     }
 
+    /// A volume that was mounted from a kept result.
+    pub fn offline_started(&self, provider: &str) {
+        self.0.own.offline.get_or_create(&families::Provider { provider: self.provider(provider) }).inc();
+    }
+
     /// Published volumes now, and the time since the oldest successful check of one. The time goes on by itself.
     pub fn set_volumes(&self, volumes: usize, oldest_check: Option<Duration>) {
         let set = Instant::now();
         self.set_source(move || Volumes {
             count: volumes,
             oldest_check: oldest_check.map(|age| age.saturating_add(set.elapsed())),
+            offline: 0,
         });
     }
 

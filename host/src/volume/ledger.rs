@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use coffer_sandbox::provider::ObjectVersion;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
@@ -38,6 +38,10 @@ pub struct Entry {
     pub target: PathBuf,
     /// The pod that somebody vouched for when the volume was made: `namespace/name/uid/service account`.
     pub pod: String,
+    /// The class; empty where an older release wrote this.
+    pub class: String,
+    /// The provider; empty where an older release wrote this.
+    pub provider: String,
     /// The class as it was when the volume was last right: `<uid>/<generation>`.
     pub revision: String,
     /// The annotation `coffer.dev/refresh` of the class then.
@@ -48,6 +52,10 @@ pub struct Entry {
     pub status: Option<String>,
     /// What Kubernetes Secrets were made of: a digest of the class's wishes and the objects' versions, never of a value.
     pub synced: Option<String>,
+    /// When its files were last written; unknown where an older release wrote this. To the millisecond.
+    pub changed: Option<SystemTime>,
+    /// Of when its files are, where they are a kept result that nobody has confirmed since. To the millisecond.
+    pub offline: Option<SystemTime>,
     /// When the volume was last found or made right. Kept as the time of modification of the file, so an unchanged
     /// refresh writes no data.
     pub checked: SystemTime,
@@ -232,12 +240,21 @@ struct Document {
     volume: String,
     target: PathBuf,
     pod: String,
+    #[serde(default)]
+    class: String,
+    #[serde(default)]
+    provider: String,
     revision: String,
     refresh: Option<String>,
     objects: Vec<Object>,
     status: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     synced: Option<String>,
+    /// Milliseconds since 1970, both.
+    #[serde(default)]
+    changed: Option<u64>,
+    #[serde(default)]
+    offline: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -248,16 +265,46 @@ struct Object {
 
 impl Document {
     fn into_entry(self, checked: SystemTime) -> Entry {
-        let Self { volume, target, pod, revision, refresh, objects, status, synced } = self;
+        let Self { volume, target, pod, class, provider, revision, refresh, objects, status, synced, changed, offline } =
+            self;
         let objects = objects.into_iter().map(|Object { id, version }| ObjectVersion { id, version }).collect();
-        Entry { volume, target, pod, revision, refresh, objects, status, synced, checked }
+        let (changed, offline) = (changed.and_then(time), offline.and_then(time));
+        Entry {
+            volume,
+            target,
+            pod,
+            class,
+            provider,
+            revision,
+            refresh,
+            objects,
+            status,
+            synced,
+            changed,
+            offline,
+            checked,
+        }
     }
 }
 
 fn document(entry: &Entry) -> io::Result<Vec<u8>> {
-    let Entry { volume, target, pod, revision, refresh, objects, status, synced, checked: _ } = entry.clone();
+    let Entry { volume, target, pod, class, provider, revision, refresh, objects, status, synced, .. } = entry.clone();
+    let (changed, offline) = (entry.changed.map(milliseconds), entry.offline.map(milliseconds));
     let objects = objects.into_iter().map(|ObjectVersion { id, version }| Object { id, version }).collect();
-    let json = serde_json::to_vec(&Document { volume, target, pod, revision, refresh, objects, status, synced })?;
+    let json = serde_json::to_vec(&Document {
+        volume,
+        target,
+        pod,
+        class,
+        provider,
+        revision,
+        refresh,
+        objects,
+        status,
+        synced,
+        changed,
+        offline,
+    })?;
     if json.len() > LARGEST {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -265,6 +312,16 @@ fn document(entry: &Entry) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(json)
+}
+
+/// A time before 1970 is as good as none.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn time(milliseconds: u64) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))
 }
 
 /// kubelet's ids are plain, and then the file bears the id that logs show. Others could be anything.
@@ -318,11 +375,15 @@ mod tests {
             volume: volume.into(),
             target: "/pods/1/volumes/kubernetes.io~csi/a/mount".into(),
             pod: "default/web/1/web".into(),
+            class: "kv".into(),
+            provider: "azure".into(),
             revision: "uid/3".into(),
             refresh: Some("now".into()),
             objects: vec![object("secret/a", "1"), object("key/ключ", "")],
             status: None,
             synced: None,
+            changed: Some(UNIX_EPOCH + Duration::from_millis(1_777_550_000_123)),
+            offline: None,
             checked: UNIX_EPOCH + Duration::new(1_777_550_709, 123_456_000),
         }
     }
@@ -341,10 +402,12 @@ mod tests {
     #[test]
     fn what_is_put_is_loaded_again_by_the_next_process() {
         let (_root, folder, ledger) = ledger();
+        let offline = Some(UNIX_EPOCH + Duration::from_millis(1_777_550_000_001));
         let mut wanted = vec![
             entry(KUBELETS),
             entry("a/../b\n"),
             Entry { status: Some("s".into()), synced: Some("y".into()), ..entry("") },
+            Entry { offline, changed: None, ..entry("kept") },
         ];
         wanted.iter().for_each(|entry| ledger.put(entry).unwrap());
         drop(ledger);
@@ -354,6 +417,21 @@ mod tests {
         assert_eq!(loaded, wanted);
         assert!(names(&folder).contains(&format!("{KUBELETS}.json")));
         assert!(names(&folder).iter().all(|name| is_entry(name)));
+    }
+
+    #[test]
+    fn what_an_older_release_wrote_is_read() {
+        let (_root, folder, ledger) = ledger();
+        ledger.put(&entry(KUBELETS)).unwrap();
+        let file = folder.join(file_name(KUBELETS));
+        let mut old: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        for new in ["class", "provider", "changed", "offline"] {
+            assert!(old.as_object_mut().unwrap().remove(new).is_some(), "{new}");
+        }
+        std::fs::write(&file, old.to_string()).unwrap();
+        ledger.touch(KUBELETS, entry("").checked).unwrap();
+        let older = Entry { class: String::new(), provider: String::new(), changed: None, ..entry(KUBELETS) };
+        assert_eq!(ledger.load().unwrap(), [older]);
     }
 
     #[test]

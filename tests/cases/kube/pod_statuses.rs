@@ -28,6 +28,7 @@ fn status(volume: &str, name: &str, uid: &str) -> PodStatus {
         target: format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~csi/v/mount").into(),
         objects: vec![object("secret/b", "2"), object("secret/a", "1")],
         failure: None,
+        offline: None,
     }
 }
 

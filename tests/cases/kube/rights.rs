@@ -94,6 +94,7 @@ async fn everything(rights: Vec<Right>) -> World {
         target: "/target".into(),
         objects: vec![],
         failure: None,
+        offline: None,
     });
     let events = Events::start(world.client.clone(), "node-1".into(), &world.tasks);
     events.send(Event { pod: pod("p", "u1"), warning: false, reason: "Reason", message: "message".into() });

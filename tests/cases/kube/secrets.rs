@@ -91,6 +91,7 @@ impl World {
             synced: None,
             fetched: Some(Arc::new(fetched)),
             changed: true,
+            kept: false,
         }
     }
 
@@ -239,6 +240,34 @@ async fn nodes_with_other_files_do_not_fight() {
     }
     assert_eq!(world.requests().1, 0, "older files are no reason to write");
     assert_eq!(world.secret().unwrap()["data"], json!({"key": of("canary-2")}));
+}
+
+#[tokio::test]
+async fn files_of_an_offline_start_are_no_reason_to_write_but_for_a_secret_that_is_absent() {
+    let world = World::new().await;
+    let nodes = [world.syncer(&[]), world.syncer(&[])];
+    for name in ["p", "q"] {
+        world.pod_of(name, name, name);
+    }
+    let kept = |version| Look { kept: true, ..world.look("q", "q", version) };
+    nodes[0].put(world.look("p", "p", "2"));
+    world.settled(&nodes[0]).await;
+    nodes[1].put(kept("1"));
+    world.settled(&nodes[1]).await;
+    let secret = world.secret().unwrap();
+    assert_eq!(secret["data"], json!({"key": of("canary-2")}));
+    assert_eq!(secret["metadata"]["ownerReferences"], json!([replica_set("p"), replica_set("q")]));
+    assert!(world.server.remove(Resource::Secrets, "shop", "app"));
+    pass(CHECK).await;
+    nodes[1].put(kept("1"));
+    let made = world.secret_is("made anew", |secret| secret["data"] == json!({"key": of("canary-1")})).await;
+    assert_eq!(made["type"], "Opaque");
+    world.settled(&nodes[1]).await;
+    // Confirmed by the store, they are as good as any: nothing is to be written.
+    world.server.log().clear();
+    nodes[1].put(world.again("q", "q", "1"));
+    world.settled(&nodes[1]).await;
+    assert_eq!(world.requests().1, 0);
 }
 
 #[tokio::test]

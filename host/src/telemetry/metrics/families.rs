@@ -153,6 +153,7 @@ pub(super) struct Own {
     pub(super) egress: Counters<Egress>,
     pub(super) egress_seconds: Histograms<Rule>,
     pub(super) shared: Counters<Provider>,
+    pub(super) offline: Counters<Provider>,
     pub(super) api: Counters<Api>,
     pub(super) secrets: Counters<Outcome>,
 }
@@ -177,6 +178,7 @@ impl Own {
                 seconds,
             ),
             shared: counters(registry, "shared_results", "Publishes that got the result of another one's call"),
+            offline: counters(registry, "offline_starts", "Volumes that were mounted from a kept result"),
             api: counters(registry, "api_requests", "Requests to the Kubernetes API"),
             secrets: counters(registry, "synced_secrets", "Kubernetes Secrets that were to be written"),
         };

@@ -19,6 +19,8 @@ pub struct Volumes {
     pub count: usize,
     /// The time since the last successful check of the volume whose check is the oldest; none without a volume.
     pub oldest_check: Option<Duration>,
+    /// How many have files from a kept result that nobody has confirmed since.
+    pub offline: usize,
 }
 
 type Source = Arc<dyn Fn() -> Volumes + Send + Sync>;
@@ -55,8 +57,10 @@ impl fmt::Debug for Scraped {
 
 impl Collector for Scraped {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Volumes { count, oldest_check } = self.volumes();
+        let Volumes { count, oldest_check, offline } = self.volumes();
         gauge(&mut encoder, "coffer_volumes", "Published volumes.", Some(count as f64))?;
+        let help = "Published volumes with the files of a kept result, which nobody has confirmed since.";
+        gauge(&mut encoder, "coffer_offline_volumes", help, Some(offline as f64))?;
         let age = oldest_check.map(|age| age.as_secs_f64());
         gauge(
             &mut encoder,

@@ -92,6 +92,7 @@ fn record_all(metrics: &Metrics, provider: &str) {
     ];
     metrics.called(provider, "ok", &usage(), &records);
     metrics.shared(provider);
+    metrics.offline_started(provider);
     metrics.set_volumes(1, Some(Duration::from_secs(1)));
     metrics.api("get", "secretproviderclasses", "200");
     metrics.secret_synced(provider, Duration::from_secs(1));
@@ -268,7 +269,7 @@ async fn volumes_and_their_age_are_those_of_the_scrape() {
     metrics.set_volumes(3, Some(Duration::from_secs(5)));
     tokio::time::advance(Duration::from_secs(7)).await;
     assert_eq!((value("coffer_volumes"), value("coffer_refresh_age_seconds")), (Some(3.0), Some(12.0)));
-    metrics.set_source(|| Volumes { count: 2, oldest_check: None });
+    metrics.set_source(|| Volumes { count: 2, oldest_check: None, offline: 0 });
     assert_eq!((value("coffer_volumes"), value("coffer_refresh_age_seconds")), (Some(2.0), None));
 }
 
