@@ -316,17 +316,17 @@ mod tests {
     #[test]
     fn a_table_has_times_objects_and_what_is_wrong() {
         let expected = "\
-NAMESPACE  POD  VOLUME   CLASS  PROVIDER  STATE    CHECKED  CHANGED     DUE                OBJECT    VERSION
-shop       web  secrets  kv     azure     ok       30s ago  1d02h ago   in 100s            secret/a  1
-                                                                                           secret/b  22
-shop       api  secrets  kv     azure     failing  30s ago  1d02h ago   at kubelet's call  secret/a  1
-                                                                                           secret/b  22
+NAMESPACE  POD  VOLUME   CLASS  PROVIDER  STATE    CHECKED  CHANGED    DUE                OBJECT    VERSION
+shop       web  secrets  kv     azure     ok       30s ago  1d02h ago  in 100s            secret/a  1
+                                                                                          secret/b  22
+shop       api  secrets  kv     azure     failing  30s ago  1d02h ago  at kubelet's call  secret/a  1
+                                                                                          secret/b  22
 
 shop/api secrets: failed 4 times since 2026-11-25T04:50:00Z (10m ago): the vault is away
 
 2 volumes, 1 not right
 ";
-        assert_eq!(tables(&status(vec![volume("web"), failing("api")])).replace("1d02h ago  ", "1d02h ago   "), expected);
+        assert_eq!(tables(&status(vec![volume("web"), failing("api")])), expected);
         assert_eq!(tables(&status(vec![])), "0 volumes, all right\n");
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use coffer_tests::harness::kubelet::{PATIENCE, Pod, Volume};
 use coffer_tests::harness::{Fault, Kind, Matcher, Times};
 
-use super::world::{CLIENT_ID, SECRET, Setup, World, assert_no_canary, pod, url_of};
+use super::world::{CLASS, CLIENT_ID, SECRET, Setup, World, assert_no_canary, pod, url_of};
 
 /// Every file below a folder as text.
 fn assert_no_canary_below(folder: &Path) {
@@ -22,6 +22,7 @@ fn assert_no_canary_below(folder: &Path) {
 }
 
 async fn everything(world: &World) {
+    world.api.class("default", CLASS).annotate("coffer.dev/offline-start", Some("24h"));
     let pod = pod("web");
     world.publish(&pod).await;
     world.status(&pod).await;
@@ -42,6 +43,7 @@ async fn everything(world: &World) {
     world.clock.advance(std::time::Duration::from_secs(300));
     world.publish(&pod).await;
     world.event(&pod, "MountRotationFailed").await;
+    look_and_list(world, &pod).await;
 
     let modes = [
         "logs_its_token",
@@ -68,6 +70,33 @@ async fn everything(world: &World) {
     let error = world.kubelet.send(request, PATIENCE).await.unwrap_err();
     assert_no_canary("an answer", &error.to_string());
     world.unpublish(&pod).await;
+}
+
+/// Every command that asks the driver, and a pod that starts with a kept result; [`World::coffer`] looks for secrets.
+async fn look_and_list(world: &World, web: &Pod) {
+    world.vault.allow_all(CLIENT_ID);
+    world.clock.advance(std::time::Duration::from_secs(300));
+    // With tokens that last; then past the floor, and not to the next look by time.
+    world.publish(web).await;
+    world.clock.advance(std::time::Duration::from_secs(20));
+    let run = world.coffer(&["refresh", "--all", "--output", "json"]).await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    world.emulator.inject(Matcher::kind(Kind::GetSecret), Fault::unavailable(None), Times::Always);
+    let late = pod("late");
+    world.clock.advance(std::time::Duration::from_secs(300));
+    world.publish(&late).await;
+    world.event(&late, "MountedFromKeptResult").await;
+    for command in [
+        "status",
+        "refresh --all --timeout 1s",
+        "status --output json",
+        "refresh --pod late --output json --timeout 1s",
+    ] {
+        let run = world.coffer(&command.split(' ').collect::<Vec<_>>()).await;
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stdout.contains("late"), "the search meant something");
+    }
+    world.emulator.clear_faults();
 }
 
 #[tokio::test]

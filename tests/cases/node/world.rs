@@ -25,7 +25,7 @@ use super::namespace::{Mount, Namespace};
 use super::patience::{eventually, in_time};
 use super::process::{Line, Log, Process};
 use crate::kube::rights;
-use crate::program::{self, Program};
+use crate::program::{self, Program, Run};
 use crate::tree::Tree;
 
 pub const DRIVER: &str = "secrets-store.csi.k8s.io";
@@ -417,6 +417,26 @@ providers:
         assert_no_repetition(status.message());
         assert_no_canary("a gRPC message", status.message());
         status.message().to_owned()
+    }
+
+    // What an administrator on the node does.
+
+    /// A command of the program that asks the running driver; the clock that it sees is that of the machine.
+    pub fn coffer_command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = self.namespace.command(self.program());
+        command.args(arguments).arg("--admin-socket").arg(self.socket().with_file_name("admin.sock"));
+        command.into()
+    }
+
+    /// What such a command says, in which there is no secret.
+    pub async fn coffer(&self, arguments: &[&str]) -> Run {
+        let mut command = self.coffer_command(arguments);
+        let output = in_time(&format!("coffer {arguments:?}"), command.kill_on_drop(true).output()).await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let run = Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        assert_no_canary("what a command prints", &run.stdout);
+        assert_no_canary("what a command prints", &run.stderr);
+        run
     }
 
     // What is there.
