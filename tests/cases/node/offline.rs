@@ -127,7 +127,7 @@ async fn another_identity_gets_nothing_of_it() {
 #[tokio::test]
 async fn another_namespace_and_another_class_get_nothing_of_it() {
     let (world, _first) = in_an_outage(Some("1h"), setup()).await;
-    let objects = super::world::objects(&[SECRET]);
+    let objects = objects(&[SECRET]);
     for (namespace, class) in [("other", CLASS), ("default", "same")] {
         world.put_class_in(namespace, class, &objects);
         world.api.class(namespace, class).annotate(ANNOTATION, Some("1h"));
@@ -183,6 +183,8 @@ async fn a_look_that_finds_nothing_newer_makes_it_young_again() {
         let looked = || (world.metric("rotation_reconcile_total", &[]) >= f64::from(looks)).then_some(());
         eventually("a look", looked).await;
     }
+    // What is shared for a while is no kept result.
+    world.advance(20);
     world.emulator.inject(Matcher::kind(Kind::GetSecret), Fault::unavailable(None), Times::Always);
     let late = pod("late");
     world.publish(&late).await;
