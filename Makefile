@@ -11,6 +11,10 @@
 PROVIDERS := coffer-azure-key-vault
 GUESTS    := coffer-guest-modes coffer-guest-wasi
 
+# What checks the chart; a helm 3 of your own is taken with HELM=helm, and Go is not needed then.
+HELM      ?= target/tools/helm
+export HELM
+
 # `host` builds the tool, so plugins/build.sh need not build it once more with fewer features.
 demo test: export COMPONENTIZE := target/debug/coffer-componentize
 
@@ -55,11 +59,17 @@ lint: compiler ## Check format, clippy, dependencies, shell scripts
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do sh -n $$f; done; fi
 
-SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run
+SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run charts/check charts/tools/build
 
 .PHONY: fuzz
 fuzz: compiler cxx ## Feed made-up input to every parser of the Azure provider, FUZZ_SECONDS=20 each
 	@fuzz/run
+
+.PHONY: chart chart-golden
+chart: $(filter target/tools/helm,$(HELM)) ## Check the Helm chart without a cluster: lint, golden manifests, refusals, metrics
+	@charts/check
+chart-golden: $(filter target/tools/helm,$(HELM)) ## Write the golden manifests of the chart anew
+	@charts/check --write
 
 .PHONY: bench
 bench: export COMPONENTIZE := target/release/coffer-componentize
@@ -82,5 +92,8 @@ tools:
 	@command -v strace >/dev/null || .ci/install-packages strace
 	@command -v openssl >/dev/null || .ci/install-packages openssl
 	@command -v nsenter >/dev/null || .ci/install-packages util-linux
+
+target/tools/helm: charts/tools/go.mod charts/tools/go.sum charts/tools/build
+	@charts/tools/build
 
 step = printf '\n[%s/%s] %s\n' '$(1)' '$(steps)' '$(2)'
