@@ -20,7 +20,7 @@ demo test: export COMPONENTIZE := target/debug/coffer-componentize
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'The wasm toolchain comes from rustup, or from Debian packages where rustup cannot give it.'
 	@echo 'WASM_TOOLCHAIN=rustup or WASM_TOOLCHAIN=debian takes that one and no other.'
@@ -59,7 +59,8 @@ lint: compiler ## Check format, clippy, dependencies, shell scripts
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do sh -n $$f; done; fi
 
-SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run charts/check charts/tools/build
+SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run charts/check charts/tools/build \
+           image/stage image/sbom image/build
 
 .PHONY: fuzz
 fuzz: compiler cxx ## Feed made-up input to every parser of the Azure provider, FUZZ_SECONDS=20 each
@@ -70,6 +71,23 @@ chart: $(filter target/tools/helm,$(HELM)) ## Check the Helm chart without a clu
 	@charts/check
 chart-golden: $(filter target/tools/helm,$(HELM)) ## Write the golden manifests of the chart anew
 	@charts/check --write
+
+# Another architecture: ARCH=arm64 BINARY=… COMPONENT=…, cross-compiled or from a machine that has it.
+ARCH      ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+BINARY    ?= target/release/coffer
+COMPONENT ?= target/components/azure-key-vault.wasm
+IMAGE     ?= localhost/coffer:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+.PHONY: image
+image: export COMPONENTIZE := target/release/coffer-componentize
+image: $(if $(filter file,$(origin BINARY) $(origin COMPONENT)),programs) ## Build the container image with buildah, podman or docker; pulls nothing
+	@image/stage $(ARCH) $(BINARY) $(COMPONENT)
+	@image/build $(ARCH) $(IMAGE)
+
+.PHONY: programs
+programs: compiler
+	@cargo build --release --bin coffer --bin coffer-componentize
+	@plugins/build.sh $(PROVIDERS)
 
 .PHONY: bench
 bench: export COMPONENTIZE := target/release/coffer-componentize

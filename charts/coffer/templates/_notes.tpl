@@ -38,8 +38,8 @@ What was set and has no effect:
 {{- range $name := list "secretproviderclasses.secrets-store.csi.x-k8s.io" "secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io" }}
 {{- with include "coffer.foreign" (dict "name" $name "root" $) | trim }}
 
-The CustomResourceDefinition {{ $name }} belongs to {{ . }}, so it was left as it is, and upgrades of this release do not renew
-it. To hand it over:
+The CustomResourceDefinition {{ $name }} belongs to {{ . }}, so it was left as it is,
+and upgrades of this release do not renew it. To hand it over:
 
      kubectl label --overwrite crd {{ $name }} app.kubernetes.io/managed-by=Helm
      kubectl annotate --overwrite crd {{ $name }} meta.helm.sh/release-name={{ $.Release.Name }} meta.helm.sh/release-namespace={{ $.Release.Namespace }}

@@ -75,6 +75,10 @@ and what to do. Unknown values and wrong types are found before this, by values.
     {{- fail (printf "files.%s is a name that the chart uses itself. Choose another one." $name) -}}
   {{- end -}}
 {{- end -}}
+{{- $synced := dig "syncSecrets" "enabled" $s.sync $v.config -}}
+{{- if ne (toJson $synced) (toJson $s.sync) -}}
+  {{- fail (printf "config.syncSecrets.enabled is %s, but syncSecret.enabled, which gives the rights for it, is %s. Set syncSecret.enabled alone." (toJson $synced) (toJson $s.sync)) -}}
+{{- end -}}
 {{- if dig "cache" "" $v.config -}}
   {{- fail "config.cache would hide the compiled plugin of the image. To keep other plugins compiled, set pluginCache.onNode, and leave config.cache out." -}}
 {{- end -}}

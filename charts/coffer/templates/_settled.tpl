@@ -99,6 +99,10 @@ more than one place.
   {{- $config = mergeOverwrite $config (dict "providers" (dict "azure" (dict "parameters" $added))) -}}
 {{- end -}}
 
+{{- if $s.sync -}}
+  {{- $config = mergeOverwrite $config (dict "syncSecrets" (dict "enabled" true)) -}}
+{{- end -}}
+
 {{- if $s.proxy.ca -}}
   {{- $authorities := dig "egress" "ca" list $config -}}
   {{- $config = mergeOverwrite $config (dict "egress" (dict "ca" (append $authorities "proxy-ca.pem"))) -}}
