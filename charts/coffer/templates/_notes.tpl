@@ -35,6 +35,7 @@ What was set and has no effect:
   * {{ . }}
 {{- end }}
 {{- end }}
+{{- if $settled.crds }}
 {{- range $name := list "secretproviderclasses.secrets-store.csi.x-k8s.io" "secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io" }}
 {{- with include "coffer.foreign" (dict "name" $name "root" $) | trim }}
 
@@ -44,6 +45,7 @@ and upgrades of this release do not renew it. To hand it over:
      kubectl label --overwrite crd {{ $name }} app.kubernetes.io/managed-by=Helm
      kubectl annotate --overwrite crd {{ $name }} meta.helm.sh/release-name={{ $.Release.Name }} meta.helm.sh/release-namespace={{ $.Release.Namespace }}
      helm upgrade {{ $.Release.Name }} … --namespace {{ $.Release.Namespace }} --reset-then-reuse-values
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
