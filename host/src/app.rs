@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coffer_sandbox::egress::{Egress, Settings, SetupError};
+use coffer_sandbox::egress::{Egress, Pace, Settings, SetupError};
 use coffer_sandbox::engine::{Engine, Pool};
 use coffer_sandbox::store::{Cache, Compiler, Ready, Source};
 
@@ -28,6 +28,7 @@ pub struct App {
     config: Config,
     engine: Engine,
     compiler: Compiler,
+    pace: Pace,
 }
 
 /// Why a plugin cannot be made callable.
@@ -69,12 +70,17 @@ impl App {
         };
         let program = program().map_err(Error::Program)?;
         let compiler = Compiler { program, arguments: vec![OsString::from(COMPILE)], cache };
-        Ok(Self { config, engine, compiler })
+        Ok(Self { config, engine, compiler, pace: Pace::default() })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What is known of the hosts that the plugins ask.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Makes a provider's plugin callable: reads, verifies, compiles and links it.
@@ -87,6 +93,7 @@ impl App {
             ca: self.config.ca.clone(),
             proxy: self.config.proxy.clone(),
             user_agent_suffix: grant.user_agent_suffix.clone(),
+            pace: self.pace.clone(),
             ..Settings::default()
         };
         let egress = Egress::new(grant.rules.clone(), settings)

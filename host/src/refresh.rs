@@ -13,6 +13,9 @@ pub const FLOOR: Duration = Duration::from_secs(10);
 /// drift apart.
 const JITTER: f64 = 0.1;
 
+/// The least part of the interval after which a volume is looked at for the first time; see [`Rotation::first`].
+const FIRST: f64 = 0.1;
+
 /// When to look for changed secrets by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -79,6 +82,14 @@ impl Rotation {
         self.enabled && !self.interval.is_zero()
     }
 
+    /// How long until a volume is due for the first time after it was mounted: any part of the interval, so that volumes that
+    /// were mounted together, on one node or on many, are not looked at together. None where rotation is off.
+    #[must_use]
+    pub fn first(&self, dice: f64) -> Option<Duration> {
+        let part = FIRST + (1.0 + JITTER - FIRST) * dice.clamp(0.0, 1.0);
+        self.enabled.then(|| self.interval.mul_f64(part).max(FLOOR))
+    }
+
     /// How long until a volume is due by time that was last found right `age` ago. `dice` is a random number from 0 to 1.
     /// None where rotation is off.
     #[must_use]
@@ -113,6 +124,15 @@ mod tests {
         assert_eq!((next(0, 0.0), next(0, 0.5), next(0, 1.0)), (108.0, 120.0, 132.0));
         assert_eq!((next(20, 0.5), next(120, 0.5), next(5_000, 0.5)), (100.0, 0.0, 0.0));
         assert_eq!(Rotation { enabled: false, ..ON }.next(MINUTE, 0.5), None);
+    }
+
+    #[test]
+    fn the_first_look_comes_after_any_part_of_the_interval() {
+        let first = |dice| ON.first(dice).unwrap().as_secs_f64();
+        assert_eq!((first(0.0), first(0.5), first(1.0)), (12.0, 72.0, 132.0));
+        let eager = Rotation { enabled: true, interval: Duration::from_secs(1) };
+        assert_eq!(eager.first(0.5), Some(FLOOR));
+        assert_eq!(Rotation { enabled: false, ..ON }.first(0.5), None);
     }
 
     #[test]

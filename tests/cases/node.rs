@@ -13,6 +13,7 @@ mod crashes;
 mod edits;
 mod failures;
 mod forged;
+mod load;
 mod memory;
 mod namespace;
 mod offline;

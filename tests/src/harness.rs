@@ -26,6 +26,6 @@ mod wire;
 pub use answer::Answer;
 pub use cloud::Cloud;
 pub use emulator::{Emulator, Settings, StartError};
-pub use faults::{Fault, Gate, Matcher, RetryAfter, Times, TlsFault};
+pub use faults::{Fault, Gate, Matcher, Quota, RetryAfter, Times, TlsFault};
 pub use log::{Counters, Entry, Kind};
 pub use vault::{Action, Collection, NextLink};

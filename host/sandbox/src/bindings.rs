@@ -49,8 +49,20 @@ pub(crate) fn incoming(result: Result<egress::Response, egress::Error>) -> Resul
             egress::Error::TooLarge(text) => HttpError::TooLarge(text),
             egress::Error::Exhausted(text) => HttpError::Exhausted(text),
             egress::Error::Protocol(text) => HttpError::Protocol(text),
+            egress::Error::Unavailable(text) => HttpError::Connect(text),
+            // The answer that the host would give, as every provider knows it.
+            egress::Error::Throttled { text, retry_after } => return Ok(slow_down(text, retry_after)),
         }),
     }
+}
+
+fn slow_down(text: String, retry_after: Duration) -> Response {
+    let header = |name: &str, value: String| (name.to_owned(), value);
+    let headers = vec![
+        header("content-type", "text/plain; charset=utf-8".to_owned()),
+        header("retry-after", retry_after.as_secs().to_string()),
+    ];
+    Response { status: 429, headers, body: text.into_bytes() }
 }
 
 /// A request as the guest takes it. Copies secrets into the guest; the copies on this side are wiped by the allocator

@@ -2,8 +2,8 @@
 //!
 //! [`Egress`] holds the rules of one plugin and the connections made under them; [`Gate`] is one call's view of it,
 //! with the call's parameters filled in, its budgets and its deadline. In the order in which a request meets them:
-//! `request` and `target` (is it one request, and one URL), [`rules`] (is it allowed by name), `throttle` (budgets,
-//! retries), `client` (one attempt over a pooled connection), `connector` with [`resolver`] and [`address`] (a new
+//! `request` and `target` (is it one request, and one URL), [`rules`] (is it allowed by name), `retry` (budgets,
+//! retries), [`pace`] (does its host want it now), `client` (one attempt over a pooled connection), `connector` with [`resolver`] and [`address`] (a new
 //! connection: is every address allowed that the name resolves to), `proxy` and `tls`, and `audit`.
 //!
 //! It must never look a name up twice for one connection, follow a redirect, send a request that no rule allows, or
@@ -15,12 +15,13 @@ mod client;
 mod connect;
 mod connector;
 mod gate;
+pub mod pace;
 mod proxy;
 mod request;
 pub mod resolver;
+mod retry;
 pub mod rules;
 mod target;
-mod throttle;
 mod tls;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub use rustls_pki_types::{CertificateDer, ServerName};
 
 pub use self::connect::{Connect, ConnectError};
 pub use self::gate::{Egress, Gate};
+pub use self::pace::{Lane, Pace};
 pub use self::proxy::ProxySettings;
 pub use self::request::{UserAgentError, UserAgentSuffix};
 pub use self::resolver::{Resolver, SystemResolver};
@@ -98,6 +100,8 @@ pub struct Settings {
     pub resolver: Arc<dyn Resolver>,
     /// What is appended to the `User-Agent` of every request.
     pub user_agent_suffix: Option<UserAgentSuffix>,
+    /// What is known of the hosts; one for all plugins.
+    pub pace: Pace,
 }
 
 impl Default for Settings {
@@ -107,6 +111,7 @@ impl Default for Settings {
             proxy: ProxySettings::Environment,
             resolver: Arc::new(SystemResolver),
             user_agent_suffix: None,
+            pace: Pace::default(),
         }
     }
 }
@@ -236,10 +241,21 @@ pub enum Error {
     /// Not valid HTTP, on one side or the other.
     #[error("protocol error: {0}")]
     Protocol(String),
+    /// The host asked for fewer requests, and this one was not sent, as its turn would come too late.
+    #[error("throttled: {text}")]
+    Throttled {
+        /// Which host, and when it goes on.
+        text: String,
+        /// When it may be worth asking again.
+        retry_after: Duration,
+    },
+    /// The host does not answer since a while, and this request was not sent.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
 }
 
 impl Error {
-    /// The case, as `wit/provider.wit` writes it: stable, for logs and metrics.
+    /// The case, as `wit/provider.wit` writes it where it has it: stable, for logs and metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -251,6 +267,8 @@ impl Error {
             Self::TooLarge(_) => "too-large",
             Self::Exhausted(_) => "exhausted",
             Self::Protocol(_) => "protocol",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable(_) => "unavailable",
         }
     }
 
@@ -264,6 +282,8 @@ impl Error {
             Self::TooLarge(text) => Self::TooLarge(change(text)),
             Self::Exhausted(text) => Self::Exhausted(change(text)),
             Self::Protocol(text) => Self::Protocol(change(text)),
+            Self::Throttled { text, retry_after } => Self::Throttled { text: change(text), retry_after },
+            Self::Unavailable(text) => Self::Unavailable(change(text)),
         }
     }
 }
@@ -290,7 +310,7 @@ pub struct Record {
     pub path: String,
     /// How it ended.
     pub ending: Ending,
-    /// How often it was sent; 0 when it was denied.
+    /// How often it was sent; 0 when it was denied, or its host wanted no request.
     pub attempts: u32,
     /// Bytes sent, retries included.
     pub bytes_out: u64,
@@ -313,6 +333,10 @@ pub struct Caller {
     pub parameters: Arc<Parameters>,
     /// Whether rules that name a metadata service, or another address of the node's platform, hold for this pod.
     pub node_identity: bool,
+    /// The class that is served: in a namespace, classes take turns where a host wants fewer requests.
+    pub class: Arc<str>,
+    /// Whether a pod waits for the call.
+    pub lane: Lane,
     /// Budgets.
     pub limits: EgressLimits,
     /// No request outlives this moment.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use coffer_sandbox::egress::Lane;
 use coffer_sandbox::provider::{Pod, ServiceAccountToken};
 use coffer_sandbox::secret::SecretBytes;
 use jiff::Timestamp;
@@ -43,7 +44,7 @@ pub async fn run(arguments: Box<Mount>) -> Result<Exit, Error> {
     let (class, provider, overridden) = (plan.class.clone(), plan.provider.clone(), plan.overridden.clone());
     // The one place where this command looks at the clock.
     let now = SystemTime::now();
-    let fetched = fetch(&plugin, &plan, Before::default(), now, Instant::now() + plan.deadline).await?;
+    let fetched = fetch(&plugin, &plan, Before::default(), now, Lane::first(), Instant::now() + plan.deadline).await?;
     let (files, objects, requests) = describe(&fetched);
     let target = arguments.target.clone();
     // The sandbox lets no provider say `unchanged` about a volume that it was told nothing of.

@@ -120,6 +120,8 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
     let client = client::connect(arguments.kubeconfig.as_deref(), count(metrics.clone())).await?;
     let facts = driver::watch(client.clone(), arguments.drivername.clone(), node.clone(), tasks);
     let app = Arc::new(App::new(config, CALLS)?);
+    let pace = app.pace().clone();
+    metrics.set_pace(pace.clone());
     let config = Arc::new(app.config().clone());
     let plugins = Plugins::start(app, tasks.clone());
     let share = Share::new(config.reuse, tasks.clone());
@@ -184,7 +186,7 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
         register(settings, facts, &readiness, tasks);
     }
     if rotation.has_timer() {
-        timer::start(pipeline);
+        timer::start(pipeline, pace.returned());
     }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

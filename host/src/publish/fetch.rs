@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coffer_sandbox::egress::{Caller, Record};
+use coffer_sandbox::egress::{Caller, Lane, Record};
 use coffer_sandbox::instance::{Call, Usage};
 use coffer_sandbox::provider::{Mounted, ObjectVersion, Outcome, Pod, Request, ServiceAccountToken, Session};
 use coffer_sandbox::redact::Redactor;
@@ -48,7 +48,8 @@ pub struct Before {
     pub session: Option<SecretBytes>,
 }
 
-/// Runs the plan until `deadline`. `now` is the only time that the provider sees.
+/// Runs the plan until `deadline`. `now` is the only time that the provider sees; `lane` is where its requests stand when a
+/// store wants fewer of them.
 ///
 /// # Errors
 ///
@@ -58,6 +59,7 @@ pub async fn fetch(
     plan: &Plan,
     before: Before,
     now: SystemTime,
+    lane: Lane,
     deadline: Instant,
 ) -> Result<Fetched, Error> {
     let limits = plugin.ready.limits();
@@ -68,6 +70,8 @@ pub async fn fetch(
         pod: plan.pod.clone(),
         parameters: Arc::new(plan.parameters.clone()),
         node_identity: plan.node_identity,
+        class: plan.class.as_str().into(),
+        lane,
         limits: limits.egress.clone(),
         deadline: deadline - margin(deadline.duration_since(Instant::now())),
         redactor: redactor.clone(),

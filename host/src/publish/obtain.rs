@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use coffer_sandbox::egress::Lane;
 use coffer_sandbox::provider::{Checked, ObjectVersion, Scope, ServiceAccountToken};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::Error;
@@ -34,6 +36,9 @@ use crate::telemetry::metrics::Metrics;
 const DEFAULT_MODE: u32 = 0o644;
 /// How many answers of `check` are kept.
 const MOST_CHECKS: usize = 4_096;
+/// Refreshes that call a provider at the same time: half of all calls, so that one that waits for a throttled store does not
+/// keep a pod from starting.
+const REFRESHES: usize = 16;
 /// Keys of the volume context that are no parameters: kubelet's own, and the class's name.
 const KUBELETS: &str = "csi.storage.k8s.io/";
 const CLASS: &str = "secretProviderClass";
@@ -44,6 +49,7 @@ pub struct Source {
     plugins: Arc<Plugins>,
     share: Share<Fetched, Error>,
     sessions: Arc<Sessions>,
+    refreshes: Arc<Semaphore>,
     checks: Mutex<HashMap<Fingerprint, Arc<Checked>>>,
     fingerprints: Fingerprints,
     offline: Arc<Offline>,
@@ -92,6 +98,7 @@ impl Source {
             plugins,
             share,
             sessions: Arc::default(),
+            refreshes: Arc::new(Semaphore::new(REFRESHES)),
             checks: Mutex::default(),
             fingerprints: Fingerprints::default(),
             offline,
@@ -217,12 +224,13 @@ impl Source {
         let fits = |fetched: &Fetched| fetched.files.is_some() || fetched.mounted == want.mounted;
         let mut tried_by_somebody_else = false;
         loop {
-            let flight = || {
-                let (plugin, plan, mounted) = (plugin.clone(), plan.clone(), want.mounted.to_vec());
+            let flight = |lane| {
+                let (plan, mounted) = (plan.clone(), want.mounted.to_vec());
                 let until = deadline.min(Instant::now() + plan.deadline);
-                fly(plugin, plan, mounted, session, until, self.sessions.clone(), self.metrics.clone())
+                let flight = Flight { plugin: plugin.clone(), metrics: self.metrics.clone(), plan, lane, until };
+                flight.fly(mounted, session, self.sessions.clone(), self.refreshes.clone())
             };
-            let landed = timeout_at(deadline, self.share.get(key, fits, flight)).await;
+            let landed = timeout_at(deadline, self.share.get(key, want.is_first, fits, flight)).await;
             let landed = landed.map_err(|_| Error::Deadline { what: "fetching the secrets" })?;
             match landed.map_err(|_| Error::Lost { what: "fetching the secrets" })? {
                 (Ok(fetched), part) => return Ok((fetched, part)),
@@ -269,52 +277,63 @@ impl Source {
     }
 }
 
-/// One call of the provider for everybody who waits for it. A session that the store no longer accepts is dropped, and
-/// the call made once more without it.
-async fn fly(
+/// One call of the provider for everybody who waits for it.
+struct Flight {
     plugin: Arc<Plugin>,
     plan: Arc<Plan>,
-    mounted: Vec<ObjectVersion>,
-    key: Fingerprint,
-    until: Instant,
-    sessions: Arc<Sessions>,
     metrics: Metrics,
-) -> Result<Fetched, Error> {
-    let session = sessions.find(key);
-    let had_session = session.is_some();
-    let before = Before { mounted: mounted.clone(), session };
-    let mut result = fetch_and_count(&plugin, &plan, before, until, &metrics).await;
-    if had_session && result.as_ref().is_err_and(Error::is_unauthenticated) {
-        sessions.forget(key);
-        result = fetch_and_count(&plugin, &plan, Before { mounted, session: None }, until, &metrics).await;
-    }
-    let mut fetched = result?;
-    // They have been counted, and a result may be kept for long.
-    fetched.records = Vec::new();
-    match fetched.session.take() {
-        Some(session) => sessions.keep(key, session),
-        None => sessions.forget(key),
-    }
-    Ok(fetched)
+    lane: Lane,
+    until: Instant,
 }
 
-async fn fetch_and_count(
-    plugin: &Plugin,
-    plan: &Plan,
-    before: Before,
-    until: Instant,
-    metrics: &Metrics,
-) -> Result<Fetched, Error> {
-    // The one place where the node looks at the clock for a provider.
-    let result = fetch(plugin, plan, before, SystemTime::now(), until).await;
-    match &result {
-        Ok(fetched) => metrics.called(&plan.provider, "ok", &fetched.usage, &fetched.records),
-        Err(error @ Error::Provider { usage, records, .. }) => {
-            metrics.called(&plan.provider, error.reason(), usage, records);
+impl Flight {
+    /// A session that the store no longer accepts is dropped, and the call made once more without it.
+    async fn fly(
+        self,
+        mounted: Vec<ObjectVersion>,
+        key: Fingerprint,
+        sessions: Arc<Sessions>,
+        refreshes: Arc<Semaphore>,
+    ) -> Result<Fetched, Error> {
+        let _place = tokio::select! {
+            biased;
+            // It needs no place among refreshes, or not any more.
+            () = self.lane.hurried() => None,
+            place = timeout_at(self.until, refreshes.acquire()) => match place {
+                Ok(place) => place.ok(),
+                Err(_) => return Err(Error::Deadline { what: "waiting for other refreshes" }),
+            },
+        };
+        let session = sessions.find(key);
+        let had_session = session.is_some();
+        let mut result = self.fetch(Before { mounted: mounted.clone(), session }).await;
+        if had_session && result.as_ref().is_err_and(Error::is_unauthenticated) {
+            sessions.forget(key);
+            result = self.fetch(Before { mounted, session: None }).await;
         }
-        Err(_) => {}
+        let mut fetched = result?;
+        // They have been counted, and a result may be kept for long.
+        fetched.records = Vec::new();
+        match fetched.session.take() {
+            Some(session) => sessions.keep(key, session),
+            None => sessions.forget(key),
+        }
+        Ok(fetched)
     }
-    result
+
+    async fn fetch(&self, before: Before) -> Result<Fetched, Error> {
+        let Self { plugin, plan, metrics, lane, until } = self;
+        // The one place where the node looks at the clock for a provider.
+        let result = fetch(plugin, plan, before, SystemTime::now(), lane.clone(), *until).await;
+        match &result {
+            Ok(fetched) => metrics.called(&plan.provider, "ok", &fetched.usage, &fetched.records),
+            Err(error @ Error::Provider { usage, records, .. }) => {
+                metrics.called(&plan.provider, error.reason(), usage, records);
+            }
+            Err(_) => {}
+        }
+        result
+    }
 }
 
 /// What the reference refuses too.

@@ -128,6 +128,10 @@ impl Pipeline {
         self.parts.rotation.next(age, rand::random()).map(|wait| Instant::now() + wait)
     }
 
+    fn due_first(&self) -> Option<Instant> {
+        self.parts.rotation.first(rand::random()).map(|wait| Instant::now() + wait)
+    }
+
     /// Publishes one volume, alone among the calls for it.
     async fn publish_alone(&self, request: PublishRequest, slot: &Slot, deadline: Instant) -> Result<Ended, Failed> {
         let cancelled = slot.token();
@@ -445,6 +449,7 @@ impl Pipeline {
         let (entry, is_known) = {
             let mut known = slot.known();
             let before = known.entry.take();
+            let is_new = before.is_none();
             let entry = Entry {
                 volume: inputs.volume.clone(),
                 target: inputs.target.clone(),
@@ -466,7 +471,7 @@ impl Pipeline {
             known.failures = 0;
             known.wrong = None;
             known.not_before = None;
-            known.due = self.due_after(Duration::ZERO);
+            known.due = if is_new { self.due_first() } else { self.due_after(Duration::ZERO) };
             if let Some(stand_in) = stand_in {
                 self.note_in(&mut known, &stand_in.error);
             }

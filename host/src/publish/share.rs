@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coffer_sandbox::egress::Lane;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +45,8 @@ struct Crew {
     waiting: AtomicUsize,
     /// Ends the flight when nobody waits.
     abandon: CancellationToken,
+    /// Whether a pod waits for it.
+    lane: Lane,
 }
 
 /// How a result was come by.
@@ -66,13 +69,15 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Share<T, E> {
         Self { flights: Arc::default(), window, tasks }
     }
 
-    /// The result of `fetch`, or of an equal one. `fits` says whether a result that somebody else asked for will do; where
-    /// it does not, the caller's own `fetch` is run.
+    /// The result of `fetch`, or of an equal one. `is_first` says whether a pod waits for it: a flight for which one does is
+    /// in that lane from then on. `fits` says whether a result that somebody else asked for will do; where it does not, the
+    /// caller's own `fetch` is run.
     pub async fn get<F>(
         &self,
         key: Fingerprint,
+        is_first: bool,
         fits: impl Fn(&T) -> bool,
-        fetch: impl FnOnce() -> F,
+        fetch: impl FnOnce(Lane) -> F,
     ) -> Result<(Landed<T, E>, Part), Lost>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
@@ -80,7 +85,7 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Share<T, E> {
         let mut fetch = Some(fetch);
         // The second time somebody else may lead whose result fits; the third time it is for oneself alone.
         for alone in [false, false, true] {
-            let (seat, part) = self.seat(key, &fits, &mut fetch, alone);
+            let (seat, part) = self.seat(key, is_first, &fits, &mut fetch, alone);
             match seat.wait().await? {
                 Ok(result) if part == Part::Followed && !fits(&result) => {}
                 landed => return Ok((landed, part)),
@@ -94,8 +99,9 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Share<T, E> {
     fn seat<F>(
         &self,
         key: Fingerprint,
+        is_first: bool,
         fits: &impl Fn(&T) -> bool,
-        fetch: &mut Option<impl FnOnce() -> F>,
+        fetch: &mut Option<impl FnOnce(Lane) -> F>,
         alone: bool,
     ) -> (Seat<T, E>, Part)
     where
@@ -105,10 +111,14 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Share<T, E> {
         let lands_elsewhere =
             |flight: &&Flight<T, E>| matches!(&*flight.landed.borrow(), Some(Ok(result)) if !fits(result));
         if let Some(flight) = flights.get(&key).filter(|flight| !alone && !lands_elsewhere(flight)) {
+            if is_first {
+                flight.crew.lane.hurry();
+            }
             return (self.board(key, flight), Part::Followed);
         }
         let (sender, landed) = watch::channel(None);
-        let flight = Flight { number: rand::random(), landed, crew: Arc::default() };
+        let lane = if is_first { Lane::first() } else { Lane::refresh() };
+        let flight = Flight { number: rand::random(), landed, crew: Arc::new(Crew { lane, ..Crew::default() }) };
         let seat = self.board(key, &flight);
         let (number, crew) = (flight.number, flight.crew.clone());
         if flights.len() < MOST || flights.contains_key(&key) {
@@ -116,7 +126,7 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Share<T, E> {
         }
         drop(flights);
         if let Some(fetch) = fetch.take() {
-            self.launch(key, number, fetch(), sender, crew);
+            self.launch(key, number, fetch(crew.lane.clone()), sender, crew);
         }
         (seat, Part::Led)
     }
@@ -230,12 +240,12 @@ mod tests {
             let (share, key) = (self.share.clone(), self.key);
             let (begun, may_end) = (self.begun.clone(), self.may_end.clone());
             self.tasks.spawn("ask", async move {
-                let fetch = || async move {
+                let fetch = |_| async move {
                     let number = begun.fetch_add(1, Ordering::SeqCst);
                     may_end.acquire().await.unwrap().forget();
                     if fails { Err(format!("failure {number}")) } else { Ok(number) }
                 };
-                share.get(key, |_| true, fetch).await.unwrap()
+                share.get(key, false, |_| true, fetch).await.unwrap()
             })
         }
 
@@ -263,6 +273,30 @@ mod tests {
             led += usize::from(part == Part::Led);
         }
         assert_eq!((world.begun(), led), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_becomes_urgent_when_a_pod_waits_for_the_same() {
+        let world = World::new(0);
+        let lanes = Mutex::new(Vec::new());
+        let fly = |is_first| {
+            world.share.get(
+                world.key,
+                is_first,
+                |_| true,
+                |lane: Lane| {
+                    lanes.lock().unwrap().push(lane);
+                    async {
+                        tokio::task::yield_now().await;
+                        Ok(1)
+                    }
+                },
+            )
+        };
+        let (refresh, first) = tokio::join!(fly(false), fly(true));
+        assert_eq!((refresh.unwrap().1, first.unwrap().1), (Part::Led, Part::Followed));
+        let lanes = lanes.into_inner().unwrap();
+        assert_eq!(lanes.iter().map(Lane::is_first).collect::<Vec<_>>(), [true]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -314,14 +348,14 @@ mod tests {
         let world = World::new(10);
         world.may_end.add_permits(1);
         assert_eq!(*world.ask(false).await.unwrap().0.unwrap(), 0);
-        let own = world.share.get(world.key, |_| false, || async { Ok(7) }).await.unwrap();
+        let own = world.share.get(world.key, false, |_| false, |_| async { Ok(7) }).await.unwrap();
         assert_eq!((*own.0.unwrap(), own.1), (7, Part::Led));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fetch_that_panics_is_told_as_lost_and_the_next_one_works() {
         let world = World::new(10);
-        let lost = world.share.get(world.key, |_| true, || async { panic!("a bug") }).await;
+        let lost = world.share.get(world.key, false, |_| true, |_| async { panic!("a bug") }).await;
         assert!(lost.is_err());
         world.may_end.add_permits(1);
         assert_eq!(*world.ask(false).await.unwrap().0.unwrap(), 0);

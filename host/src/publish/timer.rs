@@ -1,12 +1,12 @@
 //! Refreshes volumes when they are due, between kubelet's calls.
 //!
 //! It works with what kubelet said last and never with a token that is about to expire: then it waits for kubelet. It
-//! sleeps until something is due. Started by `commands::node` where rotation is on.
+//! sleeps until something is due; a host that was out of order and answers again makes due what failed meanwhile. Started by `commands::node` where rotation is on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::pipeline::Pipeline;
@@ -22,8 +22,8 @@ const SPARE: Duration = Duration::from_secs(60);
 /// How long it sleeps when nothing is due; whatever it learns wakes it earlier.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Runs until the tasks stop.
-pub fn start(pipeline: Arc<Pipeline>) {
+/// Runs until the tasks stop. `returned` changes whenever a host that was given up answers again.
+pub fn start(pipeline: Arc<Pipeline>, mut returned: watch::Receiver<u64>) {
     let stopping = pipeline.tasks().stopping();
     let tasks = pipeline.tasks().clone();
     tasks.clone().spawn("refresh timer", async move {
@@ -45,6 +45,7 @@ pub fn start(pipeline: Arc<Pipeline>) {
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = pipeline.learned.notified() => {}
+                Ok(()) = returned.changed() => hurry(pipeline.registry()),
                 () = stopping.cancelled() => return,
             }
         }
@@ -71,6 +72,17 @@ fn look(registry: &Registry) -> (Vec<String>, Instant) {
         }
     }
     (due, next)
+}
+
+/// What failed may work now; the floor between two tries holds.
+fn hurry(registry: &Registry) {
+    let now = Instant::now();
+    for (_, slot) in registry.all() {
+        let mut known = slot.known();
+        if known.failures > 0 {
+            known.due = known.due.map(|due| due.min(now));
+        }
+    }
 }
 
 async fn refresh(pipeline: &Pipeline, volume: &str) {
@@ -161,6 +173,16 @@ mod tests {
         assert!(ending.known().waits_for_kubelet);
         let (_, next) = look(&registry);
         assert_eq!(next - Instant::now(), LONGEST, "it must not be asked for again and again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_due_when_a_host_answers_again_and_nothing_else_is() {
+        let registry = Registry::default();
+        volume(&registry, "failed", Some(100), None).known().failures = 1;
+        volume(&registry, "right", Some(100), None);
+        volume(&registry, "never", None, None).known().failures = 1;
+        hurry(&registry);
+        assert_eq!(due(&registry), ["failed"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_sandbox::egress::{Ending, Record};
+use coffer_sandbox::egress::{Ending, Pace, Record};
 use coffer_sandbox::instance::Usage;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -185,6 +185,11 @@ impl Metrics {
     /// Who knows about the volumes; asked at every scrape, so it must be quick.
     pub fn set_source(&self, source: impl Fn() -> Volumes + Send + Sync + 'static) {
         self.0.scraped.set_source(source);
+    }
+
+    /// What is known of the hosts that plugins ask; looked at at every scrape.
+    pub fn set_pace(&self, pace: Pace) {
+        self.0.scraped.set_pace(pace);
     }
 
     /// A call to the Kubernetes API: `get`, `patch`, `create`; the resource; the status code, or `error`.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use coffer_tests::harness::{
-    Action, Collection, Emulator, Fault, Gate, Kind, Matcher, RetryAfter, Settings, Times, TlsFault,
+    Action, Collection, Emulator, Fault, Gate, Kind, Matcher, Quota, RetryAfter, Settings, Times, TlsFault,
 };
 use http_body_util::BodyExt;
 use tokio::time;
@@ -72,6 +72,27 @@ async fn a_fault_meets_only_what_it_is_planned_for() {
     assert_eq!(client.get(KV, DEMO, Some(&token)).await.status, 200);
     assert_eq!(client.get(vault.host(), DEMO, Some(&token)).await.status, 200);
     assert_eq!(client.get(vault.host(), "/secrets/Second?api-version=7.4", Some(&token)).await.status, 500);
+}
+
+#[tokio::test]
+async fn a_quota_refuses_what_is_too_much_until_its_window_is_over() {
+    let (emulator, client, token) = signed_in().await;
+    let quota = Quota { requests: 3, window: Duration::from_secs(10), says_when: true };
+    emulator.quota(Some(quota));
+    let mut statuses = Vec::new();
+    for seconds in [0, 0, 0, 0, 9, 1, 0] {
+        emulator.clock().advance(Duration::from_secs(seconds));
+        let reply = client.get(KV, DEMO, Some(&token)).await;
+        statuses.push(reply.status);
+        if reply.status == 429 {
+            let wait: u64 = reply.header("retry-after").parse().unwrap();
+            assert!((1..=10).contains(&wait), "{wait}");
+        }
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429, 200, 200]);
+    emulator.quota(Some(Quota { requests: 0, says_when: false, ..quota }));
+    let reply = client.get(KV, DEMO, Some(&token)).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, ""));
 }
 
 #[tokio::test]

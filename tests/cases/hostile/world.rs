@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use coffer_sandbox::egress::resolver::{ResolveError, Resolving};
-use coffer_sandbox::egress::{Caller, Egress, Gate, ProxySettings, Record, Resolver, RuleSettings, Settings};
+use coffer_sandbox::egress::{Caller, Egress, Gate, Lane, ProxySettings, Record, Resolver, RuleSettings, Settings};
 use coffer_sandbox::error::Error;
 use coffer_sandbox::limits::Limits;
 use coffer_sandbox::provider::Outcome;
@@ -79,6 +79,8 @@ impl World {
             digest: self.bench.ready.digest().to_string().into(),
             pod: request.pod.clone(),
             parameters: Arc::new(request.parameters.clone()),
+            class: "class".into(),
+            lane: Lane::first(),
             node_identity: true,
             limits: self.bench.ready.limits().egress.clone(),
             deadline: self.bench.deadline(),

@@ -29,7 +29,7 @@ use super::authority::{Authority, AuthorityError};
 use super::clock::Clock;
 use super::cloud::Cloud;
 use super::entra::{Directory, Issuer, Place, Tenant};
-use super::faults::{Fault, Faults, Matcher, Times, TlsFault};
+use super::faults::{Fault, Faults, Matcher, Quota, Times, TlsFault};
 use super::log::{Counters, Entry, Kind, Log};
 use super::metadata::Node;
 use super::server::{self, Transport};
@@ -178,6 +178,11 @@ impl Emulator {
     /// How long each request to a login host takes from now on, at least.
     pub fn token_latency(&self, latency: Duration) {
         self.services.faults.change_latency(|kept| kept.token = latency);
+    }
+
+    /// How many requests each vault answers from now on; none for all of them.
+    pub fn quota(&self, quota: Option<Quota>) {
+        self.services.faults.limit(quota);
     }
 
     /// Plans a fault for requests.

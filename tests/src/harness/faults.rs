@@ -3,6 +3,7 @@
 //! A fault on a request replaces or damages its answer; a fault on TLS meets a connection before there is a request.
 //! The first planned fault that matches wins and is used up, so a sequence of faults is planned by planning each.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -118,6 +119,25 @@ pub enum TlsFault {
     Close,
 }
 
+/// How many requests each vault answers in a window of time; the others get 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests in a window, those to keys and certificates included.
+    pub requests: u64,
+    /// Begins with the first request after the last window ended, by the emulator's clock.
+    pub window: Duration,
+    /// Whether the refusals have a `Retry-After`, the rest of the window in whole seconds.
+    pub says_when: bool,
+}
+
+/// A window of one vault.
+#[derive(Clone, Copy, Default)]
+struct Window {
+    /// When it began, in Unix milliseconds.
+    begun: i64,
+    requests: u64,
+}
+
 /// Which requests a fault is for; every condition that is set must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Matcher {
@@ -223,6 +243,7 @@ pub(crate) struct Faults {
     requests: Mutex<Vec<(Matcher, Fault, Times)>>,
     handshakes: Mutex<Vec<(String, TlsFault, Times)>>,
     latency: Mutex<Latency>,
+    quota: Mutex<(Option<Quota>, HashMap<String, Window>)>,
 }
 
 /// How long the services take before they answer.
@@ -252,6 +273,30 @@ impl Faults {
 
     pub(crate) fn change_latency(&self, change: impl FnOnce(&mut Latency)) {
         change(&mut locked(&self.latency));
+    }
+
+    pub(crate) fn limit(&self, quota: Option<Quota>) {
+        *locked(&self.quota) = (quota, HashMap::new());
+    }
+
+    /// The answer for a request that is one too many.
+    pub(crate) fn exceeds(&self, kind: Kind, host: &str, now_millis: i64) -> Option<Fault> {
+        if !kind.is_vault() {
+            return None;
+        }
+        let mut limited = locked(&self.quota);
+        let (quota, windows) = &mut *limited;
+        let quota = (*quota)?;
+        let window = windows.entry(host.to_owned()).or_default();
+        let length = i64::try_from(quota.window.as_millis()).unwrap_or(i64::MAX);
+        if now_millis.saturating_sub(window.begun) >= length {
+            *window = Window { begun: now_millis, requests: 0 };
+        }
+        window.requests += 1;
+        let left = window.begun.saturating_add(length).saturating_sub(now_millis);
+        let seconds = u64::try_from(left).unwrap_or_default().div_ceil(1_000);
+        let retry_after = quota.says_when.then_some(RetryAfter::Seconds(seconds));
+        (window.requests > quota.requests).then(|| Fault::throttled(retry_after))
     }
 
     pub(crate) fn strike(&self, kind: Kind, host: &str, path: &str) -> Option<Fault> {

@@ -47,6 +47,21 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// Whether a vault answers it.
+    pub fn is_vault(self) -> bool {
+        !matches!(
+            self,
+            Self::Token
+                | Self::NodeToken
+                | Self::PodToken
+                | Self::InstanceDiscovery
+                | Self::OpenIdConfiguration
+                | Self::Other
+        )
+    }
+}
+
 /// One request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {

@@ -233,7 +233,9 @@ impl Exchange {
         let path = request.uri().path().to_owned();
         let kind = classify(&self.services, request.method(), &host, &path);
         let ticket = self.services.log.begin(self.describe(&request, kind, &host));
-        let fault = self.services.faults.strike(kind, &host, &path);
+        let faults = &self.services.faults;
+        let fault = faults.strike(kind, &host, &path);
+        let fault = fault.or_else(|| faults.exceeds(kind, &host, self.services.clock.now_millis()));
         if let Some(fault) = &fault {
             ticket.met(fault.name());
         }

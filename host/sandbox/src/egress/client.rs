@@ -1,7 +1,7 @@
 //! One attempt: a request over a pooled connection, and its response within the limits.
 //!
 //! One [`Pool`] per rule, so that a connection serves only the rule that opened it; inside, hyper-util keys connections by
-//! scheme and authority. [`Sender`] is one request of a call as `throttle` sees it. The only tasks that run on their own
+//! scheme and authority. [`Sender`] is one request of a call as `retry` sees it. The only tasks that run on their own
 //! are hyper's connection drivers and what the pool does to keep a connection; they end with their connections, whose
 //! number the pool and [`Route`] bound.
 //!
@@ -28,9 +28,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::address;
 use super::connect::{Connect, ConnectHost};
 use super::connector::{ConnectFailure, Connector, Route};
+use super::pace::{Ask, Pace, Pass, Verdict, Way};
 use super::request::Content;
+use super::retry::{Budget, Exchange, Failure};
 use super::target::Target;
-use super::throttle::{Budget, Exchange, Failure};
 use super::{Error, Response, Scheme};
 
 /// Longer than a rotation interval of two minutes with its jitter, shorter than the four minutes after which the load
@@ -104,6 +105,11 @@ impl Pool {
         &self.route.rule
     }
 
+    /// Whose failures its failures are.
+    pub(crate) fn way(&self) -> Way {
+        self.route.way
+    }
+
     /// Whether it leads to a metadata service or another address of the node's platform, which believes whoever asks
     /// from this node.
     pub(crate) fn asks_the_platform(&self) -> bool {
@@ -166,10 +172,32 @@ pub(crate) struct Sender<'a> {
     pub(crate) time: Option<Duration>,
     /// When the current attempt is over.
     pub(crate) until: Option<Instant>,
+    pub(crate) pace: &'a Pace,
+    /// What it asks the pace for.
+    pub(crate) ask: Ask,
+    /// What let the current attempt go.
+    pub(crate) pass: Option<Pass>,
 }
 
 impl Exchange for Sender<'_> {
     type Head = http::Response<Incoming>;
+
+    async fn enter(&mut self) -> Result<(), Error> {
+        self.pass = Some(self.pace.enter(&self.ask).await?);
+        // Whatever comes now is sent again for itself.
+        self.ask.place.requests = 1;
+        Ok(())
+    }
+
+    fn may_enter_again(&self) -> bool {
+        self.pace.would_let(&self.ask)
+    }
+
+    fn settle(&mut self, verdict: Verdict) {
+        if let Some(pass) = self.pass.take() {
+            pass.settle(&verdict);
+        }
+    }
 
     async fn send(&mut self) -> Result<Self::Head, Failure> {
         self.until = self.time.map(|time| Instant::now() + time);
@@ -404,6 +432,7 @@ mod tests {
             proxies: Proxies::none(),
             resolver: Arc::new(SystemResolver),
             kept: Arc::new(Semaphore::new(kept)),
+            way: Way::PLAIN,
         });
         for _ in 0..2 {
             let request = http::Request::get(format!("http://{address}/")).body(Full::default()).unwrap();

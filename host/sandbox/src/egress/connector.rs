@@ -25,9 +25,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::ConnectHost;
+use super::pace::Way;
 use super::proxy::{Proxies, Proxy, open_tunnel};
 use super::resolver::Resolver;
-use super::throttle::Failure;
+use super::retry::Failure;
 use super::tls::Trust;
 use super::{Connect, Error, Rule, Scheme, address};
 
@@ -55,6 +56,8 @@ pub(crate) struct Route {
     pub(crate) resolver: Arc<dyn Resolver>,
     /// One permit per connection that may be kept; shared by all rules of a plugin.
     pub(crate) kept: Arc<Semaphore>,
+    /// Whose failures its failures are.
+    pub(crate) way: Way,
 }
 
 /// Makes connections for the pool of one rule.

@@ -17,11 +17,12 @@ use tokio::time::{Instant, timeout_at};
 use super::audit::{self, Entry, Ledger};
 use super::client::{Pool, Progress, Sender};
 use super::connector::Route;
+use super::pace::{Ask, Call, Origin, Pace, Place, Way};
 use super::proxy::Proxies;
 use super::request::{Content, learn_credentials, size_of_request};
+use super::retry::{Budget, Policy, run};
 use super::rules::{FillError, Values, check_condition, explain};
 use super::target::Target;
-use super::throttle::{Budget, Policy, run};
 use super::tls::{SystemRoots, Trust, check_authorities};
 use super::{
     Answers, Caller, Ending, Error, Outbound, Record, Request, Response, RuleSettings, Scheme, Settings, SetupError,
@@ -41,6 +42,7 @@ pub struct Egress {
     /// For each pool the parameter that has to be true.
     conditions: Vec<Option<String>>,
     user_agent_suffix: Option<UserAgentSuffix>,
+    pace: Pace,
 }
 
 impl Egress {
@@ -59,6 +61,7 @@ impl Egress {
             check_rule(&rule)?;
             let proxies = choose_proxies(&rule, &settings)?;
             let trusted = settings.ca.iter().chain(&rule.ca).cloned().collect();
+            let way = if has_way_of_its_own(&rule) { Way::own() } else { Way::PLAIN };
             Ok(Pool::new(Route {
                 rule: rule.rule,
                 connect: rule.connect,
@@ -67,10 +70,12 @@ impl Egress {
                 proxies,
                 resolver: Arc::clone(&settings.resolver),
                 kept: Arc::clone(&kept),
+                way,
             }))
         });
         let pools = pools.collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { pools, conditions, user_agent_suffix: settings.user_agent_suffix }))
+        let pace = settings.pace.clone();
+        Ok(Arc::new(Self { pools, conditions, user_agent_suffix: settings.user_agent_suffix, pace }))
     }
 
     /// Opens a gate for one call.
@@ -78,6 +83,8 @@ impl Egress {
     pub fn open(self: &Arc<Self>, caller: Caller) -> Gate {
         Gate {
             values: self.values(&caller),
+            namespace: caller.pod.namespace.as_str().into(),
+            call: Call::new(),
             budget: Budget::new(&caller.limits),
             slots: Semaphore::new(caller.limits.concurrent.clamp(1, Semaphore::MAX_PERMITS)),
             ledger: Ledger::default(),
@@ -110,6 +117,11 @@ fn check_rule(rule: &RuleSettings) -> Result<(), SetupError> {
     Ok(())
 }
 
+/// Whether a failure to reach a host may be that of the rule.
+fn has_way_of_its_own(rule: &RuleSettings) -> bool {
+    rule.connect.is_some() || rule.server_name.is_some() || rule.proxy.is_some() || !rule.ca.is_empty()
+}
+
 fn choose_proxies(rule: &RuleSettings, settings: &Settings) -> Result<Proxies, SetupError> {
     let text = rule.rule.text();
     match &rule.proxy {
@@ -132,6 +144,9 @@ pub struct Gate {
     caller: Caller,
     /// One for each rule.
     values: Vec<Result<Values, FillError>>,
+    /// The pod's.
+    namespace: Arc<str>,
+    call: Call,
     budget: Budget,
     slots: Semaphore,
     ledger: Ledger,
@@ -160,8 +175,9 @@ impl Gate {
         loop {
             while running.len() < self.caller.limits.concurrent.max(1) {
                 let Some((index, request)) = waiting.next() else { break };
+                let left = waiting.len() + 1;
                 match self.admit(&request) {
-                    Ok(number) => running.push(async move { (index, self.answer(number, request).await) }),
+                    Ok(number) => running.push(async move { (index, self.answer(number, request, left).await) }),
                     Err(error) => place(&mut answers, index, Err(error)),
                 }
             }
@@ -182,7 +198,8 @@ impl Gate {
         Ok(self.taken.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn answer(&self, number: usize, request: Request) -> Result<Response, Error> {
+    /// `left` is how many requests of the batch were not sent yet, this one included.
+    async fn answer(&self, number: usize, request: Request, left: usize) -> Result<Response, Error> {
         let target = Target::parse(&request.url);
         let mut entry = Entry {
             caller: &self.caller,
@@ -196,7 +213,7 @@ impl Gate {
             progress: Progress::default(),
             ending: None,
         };
-        let answer = self.check_and_send(request, target, &mut entry).await;
+        let answer = self.check_and_send(request, target, left, &mut entry).await;
         let answer = answer.map_err(|error| error.map_text(|text| self.caller.redactor.clean(&text, LONGEST_ERROR)));
         entry.close(match &answer {
             Ok(response) => Ending::Status(response.status),
@@ -209,6 +226,7 @@ impl Gate {
         &self,
         mut request: Request,
         target: Result<Target, String>,
+        left: usize,
         entry: &mut Entry<'_>,
     ) -> Result<Response, Error> {
         if !self.budget.take_bytes_out(size_of_request(&request)) {
@@ -228,6 +246,9 @@ impl Gate {
             most: self.caller.limits.response,
             time: request.options.timeout,
             until: None,
+            pace: &self.egress.pace,
+            ask: self.ask(pool.way(), &target, left),
+            pass: None,
         };
         let deadline = self.caller.deadline;
         if deadline <= Instant::now() {
@@ -238,6 +259,24 @@ impl Gate {
             run(&mut sender, &policy, deadline).await
         };
         timeout_at(deadline, sending).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    fn ask(&self, way: Way, target: &Target, requests: usize) -> Ask {
+        let Caller { class, lane, deadline, .. } = &self.caller;
+        Ask {
+            origin: Origin { scheme: target.scheme, host: target.host.to_string(), port: target.port },
+            shown: target.authority(),
+            way,
+            place: Place {
+                namespace: self.namespace.clone(),
+                class: class.clone(),
+                lane: lane.clone(),
+                call: self.call.clone(),
+                since: Instant::now(),
+                requests,
+            },
+            deadline: *deadline,
+        }
     }
 
     /// The pool of the first rule that allows the request.

@@ -13,7 +13,7 @@ use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::throttle::Failure;
+use super::retry::Failure;
 use super::{Error, Scheme, SetupError};
 
 /// Where proxies come from.

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::connector::Stream;
-use super::throttle::Failure;
+use super::retry::Failure;
 use super::{Error, SetupError};
 
 /// Servers whose session is remembered, per rule.

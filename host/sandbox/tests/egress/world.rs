@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use coffer_sandbox::egress::resolver::{ResolveError, Resolving};
 use coffer_sandbox::egress::{
-    Caller, CertificateDer, Egress, Error, Gate, Options, Outbound, ProxySettings, Request, Resolver, Response,
+    Caller, CertificateDer, Egress, Error, Gate, Lane, Options, Outbound, ProxySettings, Request, Resolver, Response,
     RuleSettings, Settings,
 };
 use coffer_sandbox::limits::EgressLimits;
@@ -308,6 +308,8 @@ pub fn caller() -> Caller {
         },
         parameters: Arc::new(Parameters::from([("vault".to_owned(), "kv".to_owned())])),
         node_identity: true,
+        class: "class".into(),
+        lane: Lane::first(),
         limits: EgressLimits::default(),
         deadline: Instant::now() + Duration::from_secs(60),
         redactor: Redactor::default(),

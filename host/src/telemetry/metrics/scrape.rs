@@ -1,9 +1,11 @@
-//! What is looked up when somebody scrapes, as it would be stale otherwise: the volumes and the process.
+//! What is looked up when somebody scrapes, as it would be stale otherwise: the volumes, the hosts and the process.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use coffer_sandbox::egress::Pace;
+use coffer_sandbox::egress::pace::Paced;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -29,6 +31,7 @@ type Source = Arc<dyn Fn() -> Volumes + Send + Sync>;
 #[derive(Clone, Default)]
 pub(super) struct Scraped {
     source: Arc<Mutex<Option<Source>>>,
+    pace: Arc<Mutex<Option<Pace>>>,
 }
 
 impl Scraped {
@@ -40,6 +43,15 @@ impl Scraped {
 
     pub(super) fn set_source(&self, source: impl Fn() -> Volumes + Send + Sync + 'static) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(source));
+    }
+
+    pub(super) fn set_pace(&self, pace: Pace) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = Some(pace);
+    }
+
+    fn paced(&self) -> Paced {
+        let pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pace.map(|pace| pace.look()).unwrap_or_default()
     }
 
     fn volumes(&self) -> Volumes {
@@ -68,6 +80,13 @@ impl Collector for Scraped {
             "The time since the oldest last successful check of a volume.",
             age,
         )?;
+        let Paced { throttled, unavailable, waiting } = self.paced();
+        let help = "Hosts that asked for fewer requests and are asked at a pace since.";
+        gauge(&mut encoder, "coffer_egress_throttled_hosts", help, Some(throttled as f64))?;
+        let help = "Hosts that do not answer and are asked by one request at a time.";
+        gauge(&mut encoder, "coffer_egress_unavailable_hosts", help, Some(unavailable as f64))?;
+        let help = "Requests that wait until their host is asked again.";
+        gauge(&mut encoder, "coffer_egress_waiting_requests", help, Some(waiting as f64))?;
         let process = process::look();
         let cpu = ConstCounter::new(process.cpu_seconds);
         let help = "Processor time of this process.";

@@ -123,7 +123,11 @@ struct Refused {
 }
 
 fn refuse(response: &Response, service: &str) -> Refusal {
-    let refused: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
+    let mut refused: Refused = serde_json::from_slice(&response.body).unwrap_or_default();
+    if response.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")) {
+        // Whoever answers in its place says why.
+        refused.error_description = String::from_utf8_lossy(&response.body).into_owned();
+    }
     let code = refused.error_codes.first().copied().or_else(|| code_in(&refused.error_description));
     let kind = match (response.status, refused.error.as_str()) {
         (429, _) => FailureKind::Throttled { retry_after_seconds: response.retry_after_seconds() },

@@ -41,7 +41,7 @@ struct Details {
 
 /// Explains a response that is not a 200.
 pub(crate) fn explain(response: &Response, asked: &Asked<'_>) -> Explained {
-    let details = serde_json::from_slice::<Body>(&response.body).unwrap_or_default().error;
+    let details = details(response);
     let inner = details.innererror.map(|inner| inner.code).unwrap_or_default();
     let (kind, advice) = match response.status {
         401 => (FailureKind::Unauthenticated, unauthenticated(response, &details.message, asked)),
@@ -58,6 +58,17 @@ pub(crate) fn explain(response: &Response, asked: &Asked<'_>) -> Explained {
     };
     let code = if inner.is_empty() { details.code } else { format!("{}, {inner}", details.code) };
     (kind, format!("{advice} ({})", said(response, &code, &details.message)))
+}
+
+/// What the body says: a vault's own error, or the words of whoever answers in plain text in its place.
+fn details(response: &Response) -> Details {
+    let plain = response.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
+    match serde_json::from_slice::<Body>(&response.body) {
+        Err(_) if plain => {
+            Details { message: String::from_utf8_lossy(&response.body).into_owned(), ..Details::default() }
+        }
+        body => body.unwrap_or_default().error,
+    }
 }
 
 /// Explains why there is no response.
@@ -185,6 +196,25 @@ mod tests {
         let (kind, text) = explained("secret", "", 403, &body);
         assert_eq!(kind, FailureKind::PermissionDenied);
         text
+    }
+
+    #[test]
+    fn who_answers_in_plain_text_in_the_vaults_place_is_quoted() {
+        let objects = objects::parse("array:\n  - |\n    objectName: a\n    objectType: secret\n");
+        let asked = Asked {
+            kind: objects.list[0].kind,
+            version: "",
+            permission: "Get",
+            vault: "kv1.vault.azure.net",
+            principal: "the service principal id-1",
+        };
+        let headers = vec![("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned())];
+        let body = b"kv1 asks for fewer requests; try again in 7 s\nmore".to_vec();
+        let (_, text) = explain(&Response { status: 429, headers, body }, &asked);
+        assert_eq!(
+            text,
+            "the vault asks to slow down (status 429: kv1 asks for fewer requests; try again in 7 s)"
+        );
     }
 
     #[test]

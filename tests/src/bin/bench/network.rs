@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use coffer_sandbox::egress::{Caller, Egress, ProxySettings, RuleSettings, Settings as EgressSettings};
+use coffer_sandbox::egress::{Caller, Egress, Lane, ProxySettings, RuleSettings, Settings as EgressSettings};
 use coffer_sandbox::engine::{Engine, Pool};
 use coffer_sandbox::instance::Call;
 use coffer_sandbox::redact::Redactor;
@@ -113,6 +113,8 @@ async fn mount(
         digest: ready.digest().to_string().into(),
         pod: request.pod.clone(),
         parameters: Arc::new(parameters.clone()),
+        class: "class".into(),
+        lane: Lane::first(),
         node_identity: true,
         limits: ready.limits().egress.clone(),
         deadline,

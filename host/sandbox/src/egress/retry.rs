@@ -1,10 +1,11 @@
 //! When to send again, and how much a call may send at all.
 //!
-//! [`Policy`] says what is worth a retry (`wit/provider.wit` holds the defaults), [`run`] does it, with exponential
-//! delays and what the server asks for (`Retry-After`), inside the deadline. [`Budget`] counts what a call uses up.
+//! [`Policy`] says what is worth a retry (`wit/provider.wit` holds the defaults), [`run`] does it inside the deadline: with
+//! exponential delays, or, where the host said "slow down", when `pace` lets it. [`Budget`] counts what a call uses up.
 //! `gate` runs every request through both.
 //!
-//! It must never wait for something that the deadline makes pointless: then it returns what it has.
+//! It must never send an attempt that `pace` does not let go, nor wait for something that the deadline makes pointless:
+//! then it returns what it has.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -13,11 +14,15 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use http::{HeaderMap, Method};
 use tokio::time::Instant;
 
+use super::pace::Verdict;
 use super::{Error, Options, Response};
 use crate::limits::EgressLimits;
 
 /// Retries after the first attempt.
 const MOST_RETRIES: usize = 3;
+
+/// Attempts that the host may answer with "slow down". Such an attempt is let go by `pace`, and seldom meets another one.
+const MOST_THROTTLED: u32 = 10;
 
 /// The first delay; each further one is twice as long, and up to as much again is added by chance.
 const FIRST_DELAY: Duration = Duration::from_millis(800);
@@ -68,6 +73,15 @@ pub(crate) trait Exchange {
     /// A response whose body is still to come.
     type Head: Send;
 
+    /// Waits until an attempt may be sent, as far as the host is concerned.
+    fn enter(&mut self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Whether it would be let go in time once more, if it asked now.
+    fn may_enter_again(&self) -> bool;
+
+    /// Says how the attempt ended that was let go last.
+    fn settle(&mut self, verdict: Verdict);
+
     /// Sends the request and waits for the head of the response.
     fn send(&mut self) -> impl Future<Output = Result<Self::Head, Failure>> + Send;
 
@@ -94,30 +108,75 @@ pub(crate) async fn run<E: Exchange + Send>(
     deadline: Instant,
 ) -> Result<Response, Error> {
     let mut delays = delays();
+    let mut throttled = 0;
     loop {
+        exchange.enter().await?;
         let failure = match exchange.send().await {
             Ok(head) => {
-                let retry = policy.retries_status(E::status(&head));
-                let asked = retry_after(E::headers(&head), SystemTime::now());
-                match retry.then(|| next_delay(&mut delays, asked, deadline)).flatten() {
+                let (status, asked) = (E::status(&head), retry_after(E::headers(&head), SystemTime::now()));
+                let verdict = judge(status, asked);
+                let is_throttled = matches!(verdict, Some(Verdict::Throttled(_)));
+                verdict.into_iter().for_each(|verdict| exchange.settle(verdict));
+                let delay = match policy.retries_status(status) {
+                    // `pace` knows how long to wait.
+                    true if is_throttled => {
+                        throttled += 1;
+                        (throttled < MOST_THROTTLED && exchange.may_enter_again()).then_some(Duration::ZERO)
+                    }
+                    true => next_delay(&mut delays, asked, deadline),
+                    false => None,
+                };
+                match delay {
                     Some(delay) if exchange.take_retry() => {
+                        exchange.settle(Verdict::Answered);
                         exchange.discard(head).await;
                         tokio::time::sleep(delay).await;
                         continue;
                     }
                     _ => match exchange.finish(head).await {
-                        Ok(response) => return Ok(response),
+                        Ok(response) => {
+                            exchange.settle(Verdict::Answered);
+                            return Ok(response);
+                        }
                         Err(failure) => failure,
                     },
                 }
             }
             Err(failure) => failure,
         };
+        exchange.settle(judge_failure(&failure));
         let retry = policy.retries_failure(&failure);
         match retry.then(|| next_delay(&mut delays, None, deadline)).flatten() {
             Some(delay) if exchange.take_retry() => tokio::time::sleep(delay).await,
             _ => return Err(failure.error),
         }
+    }
+}
+
+/// What a status says about its host, if it says anything before the body is there. A server error is that of the host;
+/// 501 and 505 are answers to a strange request.
+fn judge(status: u16, asked: Option<Duration>) -> Option<Verdict> {
+    match status {
+        429 => Some(Verdict::Throttled(asked)),
+        503 if asked.is_some() => Some(Verdict::Throttled(asked)),
+        501 | 505 => None,
+        500..=599 => Some(Verdict::Failed(format!("status {status}"))),
+        _ => None,
+    }
+}
+
+/// What an attempt without a whole response says about its host.
+fn judge_failure(failure: &Failure) -> Verdict {
+    match &failure.error {
+        Error::Dns(_) | Error::Connect(_) | Error::Tls(_) | Error::Timeout | Error::Protocol(_) => {
+            Verdict::Failed(failure.error.to_string())
+        }
+        // The host did its part, or was not asked.
+        Error::Denied(_)
+        | Error::TooLarge(_)
+        | Error::Exhausted(_)
+        | Error::Throttled { .. }
+        | Error::Unavailable(_) => Verdict::Answered,
     }
 }
 

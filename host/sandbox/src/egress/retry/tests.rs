@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 
 use http::HeaderValue;
 
+use super::super::Scheme;
+use super::super::pace::{Ask, Call, Lane, Origin, Pace, Pass, Place, Way};
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -10,8 +12,11 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap())).collect()
 }
 
-/// Answers from a script, and keeps what was done with them.
+/// Answers from a script, and keeps what was done with them. A host of its own, so its pace is its own.
 struct Script {
+    pace: Pace,
+    ask: Ask,
+    pass: Option<Pass>,
     answers: VecDeque<Result<(u16, HeaderMap), Failure>>,
     bodies: VecDeque<Result<(), Failure>>,
     sent_at: Vec<Instant>,
@@ -21,8 +26,26 @@ struct Script {
 
 impl Script {
     fn new(answers: impl IntoIterator<Item = Result<(u16, HeaderMap), Failure>>) -> Self {
-        let answers = answers.into_iter().collect();
-        Self { answers, bodies: VecDeque::new(), sent_at: Vec::new(), discarded: Vec::new(), retries: 10 }
+        let place = Place {
+            namespace: "n".into(),
+            class: "c".into(),
+            lane: Lane::first(),
+            call: Call::new(),
+            since: Instant::now(),
+            requests: 1,
+        };
+        let origin = Origin { scheme: Scheme::Https, host: "h".to_owned(), port: 443 };
+        let (shown, deadline) = ("h".to_owned(), Instant::now());
+        Self {
+            pace: Pace::default(),
+            ask: Ask { origin, shown, way: Way::PLAIN, place, deadline },
+            pass: None,
+            answers: answers.into_iter().collect(),
+            bodies: VecDeque::new(),
+            sent_at: Vec::new(),
+            discarded: Vec::new(),
+            retries: 20,
+        }
     }
 
     fn statuses(statuses: &[u16]) -> Self {
@@ -30,7 +53,8 @@ impl Script {
     }
 
     async fn run(&mut self, policy: &Policy, deadline: Duration) -> Result<u16, Error> {
-        run(self, policy, Instant::now() + deadline).await.map(|response| response.status)
+        self.ask.deadline = Instant::now() + deadline;
+        run(self, policy, self.ask.deadline).await.map(|response| response.status)
     }
 
     fn waits(&self) -> Vec<Duration> {
@@ -40,6 +64,21 @@ impl Script {
 
 impl Exchange for Script {
     type Head = (u16, HeaderMap);
+
+    async fn enter(&mut self) -> Result<(), Error> {
+        self.pass = Some(self.pace.enter(&self.ask).await?);
+        Ok(())
+    }
+
+    fn may_enter_again(&self) -> bool {
+        self.pace.would_let(&self.ask)
+    }
+
+    fn settle(&mut self, verdict: Verdict) {
+        if let Some(pass) = self.pass.take() {
+            pass.settle(&verdict);
+        }
+    }
 
     async fn send(&mut self) -> Result<Self::Head, Failure> {
         self.sent_at.push(Instant::now());
@@ -102,8 +141,8 @@ async fn delays_double_and_vary_by_less_than_themselves() {
 
 #[tokio::test(start_paused = true)]
 async fn after_three_retries_the_last_response_is_the_answer() {
-    let mut script = Script::statuses(&[500, 502, 504, 429]);
-    assert_eq!(script.run(&get(), MINUTE).await, Ok(429));
+    let mut script = Script::statuses(&[500, 502, 504, 503]);
+    assert_eq!(script.run(&get(), MINUTE).await, Ok(503));
     assert_eq!(script.discarded, [500, 502, 504]);
 }
 
@@ -166,23 +205,33 @@ async fn a_body_that_breaks_off_is_a_failure_like_others() {
 
 #[tokio::test(start_paused = true)]
 async fn the_server_decides_how_long_to_wait() {
-    let mut script = Script::new([
-        Ok((429, headers(&[("retry-after", "7")]))),
-        Ok((503, headers(&[("retry-after-ms", "50"), ("retry-after", "9")]))),
-        Ok((503, headers(&[("retry-after", "0")]))),
-        Ok((200, HeaderMap::new())),
-    ]);
-    assert_eq!(script.run(&get(), MINUTE).await, Ok(200));
-    assert_eq!(script.waits(), [Duration::from_secs(7), Duration::from_millis(50), Duration::ZERO]);
+    for (status, asked) in
+        [(429, &[("retry-after", "7")][..]), (503, &[("retry-after-ms", "7000"), ("retry-after", "9")])]
+    {
+        let mut script = Script::new([Ok((status, headers(asked))), Ok((200, HeaderMap::new()))]);
+        assert_eq!(script.run(&get(), MINUTE).await, Ok(200));
+        // Up to a twentieth more, by chance.
+        let wait = script.waits()[0].as_millis();
+        assert!((7_000..7_352).contains(&wait), "{wait} ms");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_long_ends_with_the_response() {
-    for (asked, deadline) in [("61", 600), ("10", 9), ("10", 10), ("18446744073709551615", 600)] {
+    for (asked, deadline) in [("10", 9), ("10", 10), ("18446744073709551615", 59)] {
         let mut script = Script::new([Ok((429, headers(&[("retry-after", asked)])))]);
         let result = script.run(&get(), Duration::from_secs(deadline)).await;
         assert_eq!(result, Ok(429), "{asked} within {deadline}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_down_is_obeyed_more_often_than_failures_are_retried_and_not_for_ever() {
+    let statuses = |count| std::iter::repeat_n(429, count).chain([200]).collect::<Vec<_>>();
+    assert_eq!(Script::statuses(&statuses(9)).run(&get(), 10 * MINUTE).await, Ok(200));
+    let mut script = Script::statuses(&statuses(10));
+    assert_eq!(script.run(&get(), 10 * MINUTE).await, Ok(429));
+    assert_eq!(script.sent_at.len(), 10);
 }
 
 #[tokio::test(start_paused = true)]
