@@ -211,10 +211,7 @@ mod tests {
         let headers = vec![("Content-Type".to_owned(), "text/plain; charset=utf-8".to_owned())];
         let body = b"kv1 asks for fewer requests; try again in 7 s\nmore".to_vec();
         let (_, text) = explain(&Response { status: 429, headers, body }, &asked);
-        assert_eq!(
-            text,
-            "the vault asks to slow down (status 429: kv1 asks for fewer requests; try again in 7 s)"
-        );
+        assert_eq!(text, "the vault asks to slow down (status 429: kv1 asks for fewer requests; try again in 7 s)");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `docs/performance.md` says what is aimed at. Built and run by `make bench`, from the release profile.
 
 mod azure;
+mod fleet;
 mod memory;
 mod network;
 mod node;
@@ -63,6 +64,12 @@ fn run(parts: &[OsString]) -> Result<()> {
         }
         if wanted("node") {
             node::measure(&built).await?;
+        }
+        if wanted("fleet") {
+            fleet::measure().print()?;
+        }
+        if wanted("load") {
+            node::measure_load(&built).await?;
         }
         Ok(())
     })

@@ -16,7 +16,7 @@ use crate::network::{CLIENT_ID, CLIENT_SECRET, TENANT, VAULT, emulator};
 use crate::{Built, memory, sandbox};
 
 /// The name of each pod's volume.
-const VOLUME: &str = "secrets";
+pub(super) const VOLUME: &str = "secrets";
 /// Further lines of the configuration under which every mount asks the vault.
 pub(super) const NOTHING_REUSED: &str = "reuseResultsFor: 0s\n";
 /// The configuration as it ships.
