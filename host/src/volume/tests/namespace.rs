@@ -158,7 +158,13 @@ pub(super) fn mounts_at(target: &Path) -> Vec<String> {
     mounts().into_iter().filter(|line| line.split(' ').nth(1) == Some(target)).collect()
 }
 
-/// All that a call may change: every mount, and everything below `root`.
+/// All that a call may change: mounts, and everything below `root`. Mounts elsewhere go when somebody outside removes the
+/// folder below them, as a container runtime does; those of the system stay.
 pub(super) fn everything(root: &Path) -> (Vec<String>, BTreeMap<PathBuf, String>) {
-    (mounts(), everything_in(root))
+    let mounts = mounts().into_iter().filter(|line| {
+        let at = Path::new(line.split(' ').nth(1).unwrap());
+        let is_of_system = ["/proc", "/sys", "/dev"].iter().any(|folder| at.starts_with(folder));
+        is_of_system || at.starts_with(root) || root.starts_with(at)
+    });
+    (mounts.collect(), everything_in(root))
 }
