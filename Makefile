@@ -20,7 +20,7 @@ demo test: export COMPONENTIZE := target/debug/coffer-componentize
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'The wasm toolchain comes from rustup, or from Debian packages where rustup cannot give it.'
 	@echo 'WASM_TOOLCHAIN=rustup or WASM_TOOLCHAIN=debian takes that one and no other.'
@@ -49,6 +49,37 @@ test: compiler tools ## Build everything and run every test that needs no cluste
 	@plugins/build.sh $(PROVIDERS) $(GUESTS)
 	@cargo test
 
+.PHONY: e2e
+e2e: export COMPONENTIZE := target/$(profile)/coffer-componentize
+e2e: steps := 4
+e2e: compiler e2e-tools ## Run Coffer on a real Kubernetes node, made here (root; minutes the first time)
+	@$(call step,2,coffer and the scenarios: some minutes the first time)
+	@cargo build $(if $(filter release,$(profile)),--release) --bin coffer --bin coffer-e2e --bin coffer-componentize
+	@$(call step,3,the Azure provider)
+	@plugins/build.sh $(PROVIDERS)
+	@$(call step,4,the cluster)
+	@tests/e2e/run target/$(profile) $(only)
+
+# `make e2e profile=debug` uses the other build; `make e2e only="rotation sanity"` runs less.
+profile := release
+only    :=
+
+# GOFLAGS=-p=1 makes the build gentler.
+.PHONY: e2e-tools
+e2e-tools: steps := 4
+e2e-tools: e2e-packages
+	@$(call step,1,Kubernetes and its tools from Go modules: ten minutes the first time)
+	@tests/e2e/build-tools
+
+E2E_PROGRAMS := etcd containerd ctr runc busybox ip openssl nsenter
+E2E_PACKAGES := etcd-server containerd runc containernetworking-plugins busybox-static iproute2 openssl util-linux
+
+.PHONY: e2e-packages
+e2e-packages:
+	@for program in $(E2E_PROGRAMS) /usr/lib/cni/bridge; do \
+	    command -v $$program >/dev/null || exec .ci/install-packages $(E2E_PACKAGES); done
+	@command -v go >/dev/null || { echo 'error: there is no go; install Go 1.25 or newer, from go.dev'; exit 1; }
+
 .PHONY: lint
 lint: compiler ## Check format, clippy, dependencies, shell scripts
 	@cargo metadata --locked --format-version 1 >/dev/null
@@ -57,10 +88,11 @@ lint: compiler ## Check format, clippy, dependencies, shell scripts
 	@plugins/build.sh --lint $(PROVIDERS) $(GUESTS)
 	@.ci/architecture
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
-	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do sh -n $$f; done; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do bash -n $$f; done; fi
 
 SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run charts/check charts/tools/build \
-           image/stage image/sbom image/build
+           image/stage image/sbom image/build \
+           tests/e2e/run tests/e2e/node tests/e2e/image tests/e2e/build-tools
 
 .PHONY: fuzz
 fuzz: compiler cxx ## Feed made-up input to every parser of the Azure provider, FUZZ_SECONDS=20 each

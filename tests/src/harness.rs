@@ -3,7 +3,8 @@
 //! [`Emulator`] is Microsoft Entra's token endpoint, AD FS, the token proxy of a cluster and Azure Key Vault in one HTTPS
 //! listener, and a node's metadata service and NMI in one without TLS. It checks what the
 //! services check, so that a client that would fail there fails here too, and it misbehaves on demand. It must never
-//! print or log a secret, a token or a value of a query, and must never listen on anything but loopback.
+//! print or log a secret, a token or a value of a query, and listens on loopback only, unless its caller has a network
+//! namespace of its own.
 
 pub mod apiserver;
 pub mod authority;

@@ -38,7 +38,9 @@ use super::vault::{self, Vaults};
 /// How an emulator is started.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// TCP port on 127.0.0.1; 0 picks a free one.
+    /// Loopback; another address only in a network namespace that the caller made.
+    pub host: Ipv4Addr,
+    /// TCP port; 0 picks a free one.
     pub port: u16,
     /// Whether HTTP/2 is offered beside HTTP/1.1.
     pub http2: bool,
@@ -50,7 +52,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { port: 0, http2: true, clouds: Cloud::all(), log_capacity: 100_000 }
+        Self { host: Ipv4Addr::LOCALHOST, port: 0, http2: true, clouds: Cloud::all(), log_capacity: 100_000 }
     }
 }
 
@@ -58,8 +60,10 @@ impl Default for Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is taken or forbidden.
-    #[error("emulator could not listen on 127.0.0.1:{port}")]
+    #[error("emulator could not listen on {host}:{port}")]
     Listen {
+        /// The address that was asked for.
+        host: Ipv4Addr,
         /// The port that was asked for.
         port: u16,
         /// What the operating system said.
@@ -80,17 +84,17 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts listening on loopback.
+    /// Starts listening.
     ///
     /// # Errors
     /// The port cannot be bound, or the authority's key cannot be made.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let port = settings.port;
-        let listen = |source| StartError::Listen { port, source };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen)?;
+        let Settings { host, port, .. } = settings;
+        let listen = |source| StartError::Listen { host, port, source };
+        let listener = TcpListener::bind((host, port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let of_node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let of_node = of_node.map_err(|source| StartError::Listen { port: 0, source })?;
+        let of_node = TcpListener::bind((host, 0)).await;
+        let of_node = of_node.map_err(|source| StartError::Listen { host, port: 0, source })?;
         let node_address = of_node.local_addr().map_err(listen)?;
         let services = Arc::new(Services::new(settings)?);
         let stop = watch::Sender::new(false);

@@ -1,0 +1,14 @@
+//! From a cluster without the driver to one where a volume can be mounted.
+
+use anyhow::{Context, Result};
+
+use crate::world::World;
+
+pub(crate) async fn run(world: &World) -> Result<()> {
+    let size = std::fs::metadata(&world.driver.archive).context("the driver has no image")?.len();
+    world.figures.tell("image, unpacked", format!("{:.1} MB", size as f64 / 1e6));
+    world.driver.load(&world.cluster).await?;
+    let ready = world.driver.install(&world.cluster).await?;
+    world.figures.tell("install to ready, the plugin compiled anew", format!("{:.1} s", ready.as_secs_f64()));
+    Ok(())
+}
