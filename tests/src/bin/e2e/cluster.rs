@@ -188,7 +188,11 @@ impl Cluster {
 ///
 /// # Errors
 /// What the question says, or that the answer did not become yes in time.
-pub(crate) async fn until(what: &str, patience: Duration, mut question: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+pub(crate) async fn until(
+    what: &str,
+    patience: Duration,
+    mut question: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + patience;
     while !question().await? {
         if Instant::now() > deadline {

@@ -1,27 +1,28 @@
 //! Coffer as an administrator has it: put on the cluster, taken off it, asked for its metrics.
 //!
-//! It is installed from the manifests of `deploy/`, with what differs here: the image, kubelet's folder, the emulator in
-//! place of Azure, and a rotation that is quick enough to be waited for.
+//! It is installed by its chart, or from the manifests of `deploy/`, with what differs here: the image, kubelet's folder, the
+//! emulator in place of Azure, and a rotation that is quick enough to be waited for.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::cluster::{Cluster, PATIENCE, until};
 
 pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const DRIVER: &str = "secrets-store.csi.k8s.io";
-const IMAGE: &str = "coffer.test/coffer:1";
+const IMAGE: &str = "coffer.test/coffer";
+const TAG: &str = "1";
+const RELEASE: &str = "coffer";
 const FOLDER: &str = "plugins/csi-secrets-store";
 
 pub(crate) struct Driver {
     pub(crate) archive: PathBuf,
+    pub(crate) chart: Option<PathBuf>,
     emulator: SocketAddr,
     ca: String,
 }
@@ -30,13 +31,12 @@ pub(crate) struct Driver {
 pub(crate) struct DriverPod {
     pub(crate) name: String,
     pub(crate) uid: String,
-    pub(crate) address: String,
     pub(crate) restarts: i32,
 }
 
 impl Driver {
-    pub(crate) fn new(archive: PathBuf, emulator: SocketAddr, ca: String) -> Self {
-        Self { archive, emulator, ca }
+    pub(crate) fn new(archive: PathBuf, chart: Option<PathBuf>, emulator: SocketAddr, ca: String) -> Self {
+        Self { archive, chart, emulator, ca }
     }
 
     /// The CSI socket as this machine sees it.
@@ -51,20 +51,45 @@ impl Driver {
     /// Puts it on the cluster, and says how long it takes to be ready.
     pub(crate) async fn install(&self, cluster: &Cluster) -> Result<Duration> {
         let started = Instant::now();
-        cluster.kubectl(&["apply", "-f", &manifest(cluster, "crds")]).await?;
-        cluster.apply(&self.configuration()).await?;
-        for file in ["csidriver.yaml", "rbac.yaml"] {
-            cluster.kubectl(&["apply", "-f", &manifest(cluster, file)]).await?;
+        match &self.chart {
+            Some(chart) => {
+                self.helm(cluster, "install", chart, &[]).await?;
+            }
+            None => self.apply(cluster).await?,
         }
-        cluster.apply(&daemon_set(cluster)?).await?;
         self.ready(cluster).await?;
         Ok(started.elapsed())
     }
 
+    /// `helm install` or `helm upgrade`, which waits until the driver is ready, and says what the notes say.
+    pub(crate) async fn helm(&self, cluster: &Cluster, verb: &str, chart: &Path, settings: &[&str]) -> Result<String> {
+        let chart = chart.display().to_string();
+        let words = [verb, RELEASE, &chart, "-n", NAMESPACE, "--values", "-", "--wait", "--timeout", "90s"];
+        let words = [&words, settings].concat();
+        cluster.command("helm", &words, &self.values(cluster).to_string()).await?.ok()
+    }
+
+    async fn apply(&self, cluster: &Cluster) -> Result<()> {
+        cluster.kubectl(&["apply", "-f", &manifest(cluster, "crds")]).await?;
+        let configuration = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coffer", "namespace": NAMESPACE},
+            "data": {"config.yaml": self.configuration().to_string(), "ca.pem": self.ca},
+        });
+        cluster.apply(&configuration.to_string()).await?;
+        for file in ["csidriver.yaml", "rbac.yaml"] {
+            cluster.kubectl(&["apply", "-f", &manifest(cluster, file)]).await?;
+        }
+        cluster.apply(&daemon_set(cluster)?).await
+    }
+
     /// Takes it off, but for the CRDs, and waits until its pod is gone.
     pub(crate) async fn uninstall(&self, cluster: &Cluster) -> Result<()> {
-        for file in ["daemonset.yaml", "rbac.yaml", "csidriver.yaml"] {
-            cluster.kubectl(&["delete", "-f", &manifest(cluster, file), "--timeout=60s"]).await?;
+        if self.chart.is_some() {
+            cluster.command("helm", &["uninstall", RELEASE, "-n", NAMESPACE, "--wait"], "").await?.ok()?;
+        } else {
+            for file in ["daemonset.yaml", "rbac.yaml", "csidriver.yaml"] {
+                cluster.kubectl(&["delete", "-f", &manifest(cluster, file), "--timeout=60s"]).await?;
+            }
         }
         cluster.kubectl(&["wait", "pod", "-n", NAMESPACE, "-l", "app=coffer", "--for=delete", "--timeout=60s"]).await?;
         Ok(())
@@ -91,7 +116,6 @@ impl Driver {
         Ok(DriverPod {
             name: pod.metadata.name.unwrap_or_default(),
             uid: pod.metadata.uid.unwrap_or_default(),
-            address: status.pod_ip.unwrap_or_default(),
             restarts,
         })
     }
@@ -100,35 +124,23 @@ impl Driver {
         cluster.kubectl(&["logs", "-n", NAMESPACE, "daemonset/coffer"]).await
     }
 
-    /// What a scraper gets.
-    pub(crate) async fn metrics(&self, cluster: &Cluster) -> Result<String> {
-        let address = format!("{}:8095", self.pod(cluster).await?.address);
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        let asked = async {
-            let mut stream = TcpStream::connect(&address).await?;
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            anyhow::Ok(answer)
-        };
-        let answer = timeout(Duration::from_secs(10), asked).await.context("/metrics does not answer")??;
-        ensure!(answer.starts_with("HTTP/1.1 200"), "/metrics answers {answer}");
-        Ok(answer)
+    /// The emulator instead of Azure; names in TLS stay the real ones.
+    fn configuration(&self) -> Value {
+        let rule = |rule: &str| json!({"rule": rule, "connect": self.emulator.to_string(), "ca": ["ca.pem"]});
+        json!({"providers": {"azure": {"egress": [
+            rule("GET https://{keyvaultName}.vault.azure.net/"),
+            rule("POST https://login.microsoftonline.com/{tenantID|tenantId}/oauth2/v2.0/token"),
+        ]}}})
     }
 
-    /// The emulator instead of Azure; names in TLS stay the real ones.
-    fn configuration(&self) -> String {
-        let rule = |rule: &str| format!("      - {{rule: '{rule}', connect: {}, ca: [ca.pem]}}\n", self.emulator);
-        let config = [
-            "providers:\n  azure:\n    egress:\n",
-            &rule("GET https://{keyvaultName}.vault.azure.net/"),
-            &rule("POST https://login.microsoftonline.com/{tenantID|tenantId}/oauth2/v2.0/token"),
-        ];
+    /// What an administrator of such a cluster would set.
+    fn values(&self, cluster: &Cluster) -> Value {
         json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coffer", "namespace": NAMESPACE},
-            "data": {"config.yaml": config.concat(), "ca.pem": self.ca},
+            "image": {"repository": IMAGE, "tag": TAG, "pullPolicy": "Never"},
+            "linux": {"kubeletRootDir": cluster.kubelet().display().to_string()},
+            "enableSecretRotation": true, "rotationPollInterval": "10s",
+            "config": self.configuration(), "files": {"ca.pem": self.ca},
         })
-        .to_string()
     }
 }
 
@@ -146,9 +158,12 @@ fn daemon_set(cluster: &Cluster) -> Result<String> {
     );
     for (from, to) in [
         ("/var/lib/kubelet", kubelet.as_str()),
-        ("image: coffer:dev", &format!("image: {IMAGE}\n          imagePullPolicy: Never")),
+        ("image: coffer:dev", &format!("image: {IMAGE}:{TAG}\n          imagePullPolicy: Never")),
         ("args: [node]", &arguments),
-        ("          volumeMounts:\n", "          volumeMounts:\n            - {name: config, mountPath: /etc/coffer}\n"),
+        (
+            "          volumeMounts:\n",
+            "          volumeMounts:\n            - {name: config, mountPath: /etc/coffer}\n",
+        ),
         ("      volumes:\n", "      volumes:\n        - {name: config, configMap: {name: coffer}}\n"),
     ] {
         ensure!(text.contains(from), "deploy/daemonset.yaml has no {from:?} any more; mend driver.rs of the e2e run");

@@ -9,6 +9,7 @@ mod restarts;
 mod rotation;
 mod sanity;
 mod start;
+mod upgrade;
 mod walk_through;
 
 use std::future::Future;
@@ -18,13 +19,16 @@ use anyhow::Result;
 
 use super::world::World;
 
+/// What a scenario is while it runs.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
 pub(crate) struct Scenario {
     /// For the command line and for folders.
     pub(crate) name: &'static str,
     pub(crate) sentence: &'static str,
     /// Without it no other makes sense.
     pub(crate) needed: bool,
-    pub(crate) run: fn(&World) -> Pin<Box<dyn Future<Output = Result<()>> + '_>>,
+    pub(crate) run: fn(&World) -> Running<'_>,
 }
 
 macro_rules! scenario {
@@ -35,13 +39,34 @@ macro_rules! scenario {
 
 pub(crate) const ALL: &[Scenario] = &[
     scenario!("install", "It is installed and ready, and kubelet knows it", true, install::run),
-    scenario!("walk-through", "The walk-through for Arc-enabled Kubernetes works word for word", false, walk_through::run),
+    scenario!(
+        "walk-through",
+        "The walk-through for Arc-enabled Kubernetes works word for word",
+        false,
+        walk_through::run
+    ),
     scenario!("rotation", "A running pod sees a secret that changed in the vault", false, rotation::run),
     scenario!("identity", "A pod gets its secrets with nothing but its service account", false, identity::run),
-    scenario!("mistakes", "`kubectl describe pod` says what is wrong, and the pod starts once it is right", false, mistakes::run),
-    scenario!("driver-killed", "The driver is killed and its pod deleted; volumes stay and go on", false, restarts::driver),
-    scenario!("kubelet-restarted", "kubelet is killed and starts again; volumes stay and go on", false, restarts::kubelet),
+    scenario!(
+        "mistakes",
+        "`kubectl describe pod` says what is wrong, and the pod starts once it is right",
+        false,
+        mistakes::run
+    ),
+    scenario!(
+        "driver-killed",
+        "The driver is killed and its pod deleted; volumes stay and go on",
+        false,
+        restarts::driver
+    ),
+    scenario!(
+        "kubelet-restarted",
+        "kubelet is killed and starts again; volumes stay and go on",
+        false,
+        restarts::kubelet
+    ),
     scenario!("reinstall", "It is uninstalled and installed while pods run", false, reinstall::run),
+    scenario!("upgrade", "The chart's next version is rolled out while a pod runs", false, upgrade::run),
     scenario!("start", "What the volume adds to the start of a pod is measured", false, start::run),
     scenario!("crowd", "Thirty pods at once get their secrets", false, crowd::run),
     scenario!("sanity", "csi-sanity is content, the specs of publishing included", false, sanity::run),

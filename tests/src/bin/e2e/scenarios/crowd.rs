@@ -29,7 +29,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     }
     cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": classes}).to_string()).await?;
 
-    let plain = time(world, &names, |name| pod::idle(name)).await?;
+    let plain = time(world, &names, pod::idle).await?;
     world.figures.tell("30 pods at once without volumes, until all are Running", format!("{plain:.1} s"));
     cluster.delete_pods(NAME).await?;
     tell(world, "without volumes").await?;

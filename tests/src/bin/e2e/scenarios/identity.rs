@@ -3,8 +3,8 @@
 //! The token is one that the cluster's API server signed. The emulator checks issuer, subject, audience and expiry.
 
 use anyhow::{Result, ensure};
-use coffer_tests::harness::Collection;
 use coffer_tests::harness::Action;
+use coffer_tests::harness::Collection;
 use serde_json::json;
 
 use crate::cluster::{PATIENCE, until};
@@ -23,18 +23,17 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     world.tenant.app(CLIENT).federate_unchecked(ISSUER, &subject, AUDIENCE);
     world.vault.allow(CLIENT, Collection::Secrets, &[Action::Get]);
     world.vault.secret(NAME).set("for the shop");
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "shop", "namespace": NAME}});
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "shop", "namespace": NAME}});
     cluster.apply(&account.to_string()).await?;
     cluster.apply(&pod::class(NAME, "secrets", &[NAME], &[("clientID", CLIENT)]).to_string()).await?;
 
-    let mut shop = pod::without_secret("shop", "secrets");
-    shop["spec"]["serviceAccountName"] = json!("shop");
-    cluster.create(NAME, shop).await?;
+    cluster.create(NAME, pod::without_secret("shop", "secrets", "shop")).await?;
     cluster.running(NAME, "shop").await?;
     cluster.file_becomes(NAME, "shop", &format!("{}/{NAME}", pod::FOLDER), "for the shop").await?;
 
     // Another service account of the namespace is nobody to the vault.
-    cluster.create(NAME, pod::without_secret("other", "secrets")).await?;
+    cluster.create(NAME, pod::without_secret("other", "secrets", "default")).await?;
     until("that the other pod is refused", PATIENCE, async || {
         let told = cluster.kubectl(&["describe", "pod", "other", "-n", NAME]).await?;
         Ok(told.contains("FailedMount") && told.contains("AADSTS"))

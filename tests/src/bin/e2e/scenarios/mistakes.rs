@@ -18,7 +18,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
     cluster.create(NAME, pod::with_volume("no-class", "forgotten")).await?;
     cluster.create(NAME, pod::with_volume("no-secret", "absent")).await?;
-    cluster.create(NAME, pod::without_secret("no-credentials", "secrets")).await?;
+    cluster.create(NAME, pod::without_secret("no-credentials", "secrets", "default")).await?;
     cluster.create(NAME, pod::with_volume("no-vault", "elsewhere")).await?;
     for (name, words) in [
         ("no-class", &["FailedMount", "forgotten", "SecretProviderClass"][..]),

@@ -41,7 +41,8 @@ pub(crate) async fn run(world: &World) -> Result<()> {
 
     let status = "kubectl wait secretproviderclasspodstatus/busybox-secrets-store-inline-default-akvprovider-demo";
     shell(&format!("{status} --for=jsonpath='{{.status.mounted}}'=true --timeout={}s", PATIENCE.as_secs())).await?;
-    let listed = shell("kubectl get secretproviderclasspodstatus -o jsonpath='{.items[*].status.objects[*].id}'").await?;
+    let listed =
+        shell("kubectl get secretproviderclasspodstatus -o jsonpath='{.items[*].status.objects[*].id}'").await?;
     ensure!(listed == "secret/DemoSecret", "the pod status lists {listed:?}");
 
     world.cluster.delete_pods("default").await?;
