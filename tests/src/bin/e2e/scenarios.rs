@@ -1,5 +1,6 @@
 //! What a cluster has to show, one file for each thing that a user does. The order is that of [`ALL`].
 
+mod chart;
 mod crowd;
 mod identity;
 mod install;
@@ -67,6 +68,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     scenario!("reinstall", "It is uninstalled and installed while pods run", false, reinstall::run),
     scenario!("upgrade", "The chart's next version is rolled out while a pod runs", false, upgrade::run),
+    scenario!("chart", "A second release is refused, and a deleted definition comes back", false, chart::run),
     scenario!("start", "What the volume adds to the start of a pod is measured", false, start::run),
     scenario!("crowd", "Thirty pods at once get their secrets", false, crowd::run),
     scenario!("sanity", "csi-sanity is content, the specs of publishing included", false, sanity::run),
