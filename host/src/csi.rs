@@ -3,9 +3,9 @@
 //! Turns RPCs into requests of our own types and refusals into gRPC codes. It must never look anything up, and never
 //! log a request. `commands::node` starts it; what it calls stands behind [`volumes::Volumes`].
 //!
-//! The oldest kubelet is 1.26. Those before it name the socket's path as `:authority`, percent-encoded, which HTTP does
-//! not allow in a host: the connection stays, but every call on it is answered with a reset (`PROTOCOL_ERROR`) before
-//! anything of ours sees it.
+//! The oldest kubelet is 1.29. All of them name the path of the registration socket as `:authority`, percent-encoded, which
+//! HTTP allows before an `@` and not in a host; so there is an `@` in the socket's name. Those before 1.29 send the path as
+//! it is: every call is answered with a reset (`PROTOCOL_ERROR`) before anything of ours sees it.
 
 mod call;
 mod identity;

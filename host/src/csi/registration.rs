@@ -72,7 +72,7 @@ pub fn serve(
     tasks: &Tasks,
 ) -> Result<watch::Receiver<Registered>, SocketError> {
     let Settings { folder, driver, endpoint } = settings;
-    let path = folder.join(format!("{driver}-reg.sock"));
+    let path = folder.join(socket_name(&driver));
     let mut kept = Kept::new(path, Socket::bind_in_existing_folder, CONNECTIONS, LOOK, ADVICE);
     match kept.renew() {
         Err(error) if !folder.exists() => kept.complain(&error),
@@ -104,6 +104,13 @@ pub fn serve(
         }
     });
     Ok(registered)
+}
+
+/// The socket's name in the folder. The `@` makes an authority of its path, percent-encoded as kubelet sends it (gRPC for Go,
+/// `encodeAuthority`): what stands before it is user information (RFC 3986, section 3.2.1).
+#[must_use]
+pub fn socket_name(driver: &str) -> String {
+    format!("coffer@{driver}-reg.sock")
 }
 
 /// What kubelet asks and says.

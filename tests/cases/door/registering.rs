@@ -15,7 +15,7 @@ use super::pipeline::DRIVER;
 use super::{PATIENCE, soon, until};
 
 const ENDPOINT: &str = "/var/lib/kubelet/plugins/csi-secrets-store/csi.sock";
-const SOCKET: &str = "secrets-store.csi.k8s.io-reg.sock";
+const SOCKET: &str = "coffer@secrets-store.csi.k8s.io-reg.sock";
 const REFUSAL: &str = "RegisterPlugin error -- plugin registration failed: another one is registered";
 
 struct Registry {

@@ -1,8 +1,8 @@
-//! A client that is not tonic: HTTP/2 frames by hand, so that it can say what kubelets before 1.26 say.
+//! A client that is not tonic: HTTP/2 frames by hand, so that it can say what kubelets say.
 
 use std::path::Path;
 
-use coffer::csi::registration::{Registered, Settings, serve};
+use coffer::csi::registration::{Registered, Settings, serve, socket_name};
 use coffer::tasks::Tasks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -110,7 +110,7 @@ fn message(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_kubelet_that_names_a_percent_encoded_path_is_reset_and_others_are_served_on_the_same_connection() {
+async fn whoever_names_a_path_as_host_is_reset_and_others_are_served_on_the_same_connection() {
     let door = Door::open();
     let mut connection = Connection::open(&door.socket).await;
     let probe = "/csi.v1.Identity/Probe";
@@ -127,15 +127,18 @@ async fn a_kubelet_that_names_a_percent_encoded_path_is_reset_and_others_are_ser
 }
 
 #[tokio::test]
-async fn registration_speaks_to_a_client_that_is_not_tonic() {
+async fn registration_answers_a_kubelet_that_names_the_sockets_path_percent_encoded() {
     let folder = tempfile::tempdir().unwrap();
     let tasks = Tasks::default();
     let (_again, changes) = watch::channel(0);
     let settings = Settings { folder: folder.path().into(), driver: DRIVER.into(), endpoint: "/csi.sock".into() };
     let registered = serve(settings, changes, &tasks).unwrap();
-    let mut connection = Connection::open(&folder.path().join(format!("{DRIVER}-reg.sock"))).await;
-    let End::Answer(info) = soon(connection.call(1, "localhost", "/pluginregistration.Registration/GetInfo")).await
-    else {
+    let socket = folder.path().join(socket_name(DRIVER));
+    let mut connection = Connection::open(&socket).await;
+    // As kubelet 1.35 does.
+    let authority = socket.display().to_string().replace('/', "%2F");
+    let info = soon(connection.call(1, &authority, "/pluginregistration.Registration/GetInfo")).await;
+    let End::Answer(info) = info else {
         panic!("it was reset");
     };
     let field = |number: u8, text: &str| [&[number << 3 | 2, text.len() as u8], text.as_bytes()].concat();
@@ -143,6 +146,6 @@ async fn registration_speaks_to_a_client_that_is_not_tonic() {
     assert_eq!(info, message(&expected));
     // An empty status is a refusal without a reason.
     let notify = "/pluginregistration.Registration/NotifyRegistrationStatus";
-    assert_eq!(soon(connection.call(3, "localhost", notify)).await, End::Answer(message(&[])));
+    assert_eq!(soon(connection.call(3, &authority, notify)).await, End::Answer(message(&[])));
     assert_eq!(*registered.borrow(), Registered::Refused(String::new()));
 }

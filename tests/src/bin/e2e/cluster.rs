@@ -158,6 +158,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Deletes what a scenario left that did not come to its end.
+    pub(crate) async fn delete_all_pods(&self) -> Result<()> {
+        let others = format!("metadata.namespace!={}", super::driver::NAMESPACE);
+        let words = ["delete", "pods", "-A", "--field-selector", &others, "--grace-period=1", "--timeout=90s"];
+        self.kubectl(&words).await?;
+        Ok(())
+    }
+
     /// What a command in a pod prints.
     pub(crate) async fn exec(&self, namespace: &str, pod: &str, words: &[&str]) -> Result<String> {
         let command = [&["exec", "-n", namespace, pod, "--"], words].concat();
@@ -168,7 +176,8 @@ impl Cluster {
     pub(crate) async fn file_becomes(&self, namespace: &str, pod: &str, file: &str, content: &str) -> Result<()> {
         let mut last = String::new();
         let is_it = async || {
-            last = self.exec(namespace, pod, &["cat", file]).await?;
+            // kubelet, which does it, may be starting; no file has such words in it.
+            last = self.exec(namespace, pod, &["cat", file]).await.unwrap_or_else(|error| format!("{error:#}"));
             Ok(last == content)
         };
         let waited = until(&format!("{file} of pod {pod}"), PATIENCE, is_it).await;

@@ -44,6 +44,8 @@ impl Run {
                     if scenario.needed {
                         break;
                     }
+                    // The next one counts volumes.
+                    world.cluster.delete_all_pods().await?;
                 }
             }
         }
