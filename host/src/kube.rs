@@ -12,6 +12,7 @@ mod names;
 mod pause;
 pub mod pod_statuses;
 pub mod secrets;
+pub mod startup_taint;
 
 pub(crate) use call::{Failure, Freshness, Kind};
 pub(crate) use names::{hex, is_name};

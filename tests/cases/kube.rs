@@ -8,6 +8,7 @@ mod facts;
 mod pod_statuses;
 pub mod rights;
 mod secrets;
+mod startup_taint;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

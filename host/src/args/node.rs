@@ -44,6 +44,10 @@ pub struct Node {
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/kubelet/plugins_registry", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub registration_dir: PathBuf,
 
+    /// The key of a taint that is taken off the node once kubelet has registered the driver [default: none]
+    #[arg(long, value_name = "KEY")]
+    pub startup_taint: Option<String>,
+
     /// The CSI socket's path as kubelet sees it [default: that of --endpoint]
     #[arg(long, value_name = "PATH")]
     pub kubelet_registration_path: Option<PathBuf>,

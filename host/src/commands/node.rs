@@ -20,10 +20,11 @@ use crate::csi::server;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::kube::classes::Classes;
-use crate::kube::client;
+use crate::kube::client::{self, Client};
 use crate::kube::driver::{self, Facts};
 use crate::kube::events::Events;
 use crate::kube::pod_statuses::PodStatuses;
+use crate::kube::startup_taint;
 use crate::privilege;
 use crate::publish::obtain::Source;
 use crate::publish::offline::Offline;
@@ -163,7 +164,8 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
     let pipeline = Pipeline::new(parts, entries);
 
     let endpoint = arguments.endpoint.0.clone();
-    let door = server::Settings { endpoint: endpoint.clone(), driver: arguments.drivername.clone(), node };
+    let door =
+        server::Settings { endpoint: endpoint.clone(), driver: arguments.drivername.clone(), node: node.clone() };
     server::serve(door, Arc::new(pipeline.clone()), tasks)?;
     let admin_socket = arguments.admin_socket.clone().unwrap_or_else(|| beside(&endpoint, "admin.sock"));
     admin::serve(&admin_socket, log, admin::volumes::router(pipeline.clone()), tasks)?;
@@ -183,7 +185,10 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
             driver: arguments.drivername.clone(),
             endpoint: arguments.kubelet_registration_path.clone().unwrap_or(endpoint),
         };
-        register(settings, facts, &readiness, tasks);
+        let registered = register(settings, facts, &readiness, tasks);
+        if let Some(key) = arguments.startup_taint.clone().filter(|key| !key.is_empty()) {
+            untaint(client, node, key, registered, tasks);
+        }
     }
     if rotation.has_timer() {
         timer::start(pipeline, pace.returned());
@@ -327,8 +332,15 @@ fn tell_plugins(readiness: &Readiness, plugins: &Plugins, config: &Config, tasks
 
 /// Registers with kubelet, and again whenever it is needed. Somebody else who holds the socket, another driver of the same
 /// name that has not gone yet, keeps the node from being ready and nothing else.
-fn register(settings: registration::Settings, mut facts: watch::Receiver<Facts>, readiness: &Readiness, tasks: &Tasks) {
+/// Says whenever kubelet has registered it.
+fn register(
+    settings: registration::Settings,
+    mut facts: watch::Receiver<Facts>,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> watch::Receiver<bool> {
     let (readiness, tasks, stopping) = (readiness.clone(), tasks.clone(), tasks.stopping());
+    let (is_registered, told) = watch::channel(false);
     tasks.clone().spawn("tell whether kubelet knows the driver", async move {
         let (again, asked) = watch::channel(0);
         let mut was_registered = false;
@@ -350,6 +362,7 @@ fn register(settings: registration::Settings, mut facts: watch::Receiver<Facts>,
             match &*registered.borrow_and_update() {
                 Registered::Yes => {
                     was_registered = true;
+                    is_registered.send_replace(true);
                     readiness.set("registered", Ok(()));
                 }
                 Registered::Refused(why) => readiness.set("registered", Err(why.clone())),
@@ -368,6 +381,21 @@ fn register(settings: registration::Settings, mut facts: watch::Receiver<Facts>,
                 }
                 () = stopping.cancelled() => return,
             }
+        }
+    });
+    told
+}
+
+/// Lets pods come to the node once their volumes can be mounted.
+fn untaint(client: Client, node: String, key: String, mut registered: watch::Receiver<bool>, tasks: &Tasks) {
+    let (after, stopping) = (tasks.clone(), tasks.stopping());
+    tasks.spawn("wait with the startup taint", async move {
+        let is_registered = tokio::select! {
+            is_registered = registered.wait_for(|is_registered| *is_registered) => is_registered.is_ok(),
+            () = stopping.cancelled() => return,
+        };
+        if is_registered {
+            startup_taint::remove(client, node, key, &after);
         }
     });
 }

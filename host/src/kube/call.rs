@@ -38,6 +38,7 @@ pub(super) enum Resource {
     CsiNodes,
     Secrets,
     Pods,
+    Nodes,
     /// The resources of Coffer's own group.
     Discovery,
 }
@@ -53,6 +54,7 @@ impl Resource {
             Self::CsiNodes => "csinodes",
             Self::Secrets => "secrets",
             Self::Pods => "pods",
+            Self::Nodes => "nodes",
             Self::Discovery => "discovery",
         }
     }
@@ -63,6 +65,7 @@ impl Resource {
         match self {
             Self::Classes | Self::PodStatuses => format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{name}"),
             Self::Events | Self::Secrets | Self::Pods => format!("/api/v1/namespaces/{namespace}/{name}"),
+            Self::Nodes => format!("/api/v1/{name}"),
             Self::CsiDrivers | Self::CsiNodes => format!("/apis/storage.k8s.io/v1/{name}"),
             Self::Discovery => format!("/apis/{GROUP}/{VERSION}"),
         }

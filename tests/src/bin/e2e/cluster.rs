@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -125,6 +126,14 @@ impl Cluster {
     }
 
     pub(crate) fn pods(&self, namespace: &str) -> Api<Pod> {
+        self.api(namespace)
+    }
+
+    /// Objects of a namespace.
+    pub(crate) fn api<K: kube::Resource<Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K>
+    where
+        K::DynamicType: Default,
+    {
         Api::namespaced(self.client.clone(), namespace)
     }
 

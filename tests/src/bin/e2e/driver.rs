@@ -15,6 +15,8 @@ use super::cluster::{Cluster, PATIENCE, until};
 
 pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const DRIVER: &str = "secrets-store.csi.k8s.io";
+/// A taint that goes when the driver is there.
+pub(crate) const STARTUP_TAINT: &str = "coffer.dev/agent-not-ready";
 const IMAGE: &str = "coffer.test/coffer";
 const TAG: &str = "1";
 const RELEASE: &str = "coffer";
@@ -138,7 +140,7 @@ impl Driver {
         json!({
             "image": {"repository": IMAGE, "tag": TAG, "pullPolicy": "Never"},
             "linux": {"kubeletRootDir": cluster.kubelet().display().to_string()},
-            "enableSecretRotation": true, "rotationPollInterval": "10s",
+            "syncSecret": {"enabled": true}, "startupTaint": {"key": STARTUP_TAINT}, "enableSecretRotation": true, "rotationPollInterval": "10s",
             "config": self.configuration(), "files": {"ca.pem": self.ca},
         })
     }

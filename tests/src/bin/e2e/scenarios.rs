@@ -2,14 +2,17 @@
 
 mod chart;
 mod crowd;
+mod dashboard;
 mod identity;
 mod install;
+mod migration;
 mod mistakes;
 mod reinstall;
 mod restarts;
 mod rotation;
 mod sanity;
 mod start;
+mod sync;
 mod upgrade;
 mod walk_through;
 
@@ -47,6 +50,7 @@ pub(crate) const ALL: &[Scenario] = &[
         walk_through::run
     ),
     scenario!("rotation", "A running pod sees a secret that changed in the vault", false, rotation::run),
+    scenario!("sync", "Files become a Secret that the same pod reads as an environment variable", false, sync::run),
     scenario!("identity", "A pod gets its secrets with nothing but its service account", false, identity::run),
     scenario!(
         "mistakes",
@@ -67,8 +71,15 @@ pub(crate) const ALL: &[Scenario] = &[
         restarts::kubelet
     ),
     scenario!("reinstall", "It is uninstalled and installed while pods run", false, reinstall::run),
+    scenario!(
+        "migration",
+        "A volume of the Secrets Store CSI Driver is taken over while its pod runs",
+        false,
+        migration::run
+    ),
     scenario!("upgrade", "The chart's next version is rolled out while a pod runs", false, upgrade::run),
     scenario!("chart", "A second release is refused, and a deleted definition comes back", false, chart::run),
+    scenario!("dashboard", "Every metric of the dashboard and the alerts is there", false, dashboard::run),
     scenario!("start", "What the volume adds to the start of a pod is measured", false, start::run),
     scenario!("crowd", "Thirty pods at once get their secrets", false, crowd::run),
     scenario!("sanity", "csi-sanity is content, the specs of publishing included", false, sanity::run),

@@ -260,10 +260,10 @@ impl Objects {
         Ok(self.replace(target, &before, object, managers))
     }
 
-    /// A JSON patch (RFC 6902), of the two fields that who takes over an object changes.
-    pub(crate) fn hand_over(&mut self, write: &Write<'_>, patch: &Value) -> Result<Value, Refusal> {
+    /// A JSON patch (RFC 6902), of the few fields that somebody changes so.
+    pub(crate) fn json_patch(&mut self, write: &Write<'_>, patch: &Value) -> Result<Value, Refusal> {
         let before = self.stored(write.target)?.clone();
-        let mut managers = before.managers.clone();
+        let (mut object, mut managers) = (before.object.clone(), before.managers.clone());
         for change in patch.as_array().into_iter().flatten() {
             match (change["op"].as_str(), change["path"].as_str()) {
                 (Some("replace"), Some("/metadata/managedFields")) => managers = fields::read(&change["value"]),
@@ -272,10 +272,11 @@ impl Objects {
                         return Err(Refusal::Conflict("the object has been modified".into()));
                     }
                 }
+                (Some("replace"), Some("/spec/taints")) => object["spec"]["taints"] = change["value"].clone(),
                 _ => return Err(Refusal::BadRequest("this server knows no such JSON patch".into())),
             }
         }
-        Ok(self.replace(write.target, &before, before.object.clone(), managers))
+        Ok(self.replace(write.target, &before, object, managers))
     }
 
     fn stored(&self, target: &Target) -> Result<&Stored, Refusal> {

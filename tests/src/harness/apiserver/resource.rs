@@ -53,6 +53,8 @@ pub enum Resource {
     Secrets,
     /// Pod.
     Pods,
+    /// Node.
+    Nodes,
     /// The list of resources of a group's version.
     Discovery,
     /// Anything else; it is not served.
@@ -70,7 +72,7 @@ struct Served {
     namespaced: bool,
 }
 
-const SERVED: [Served; 8] = [
+const SERVED: [Served; 9] = [
     Served {
         resource: Resource::Classes,
         group: GROUP,
@@ -142,6 +144,15 @@ const SERVED: [Served; 8] = [
         singular: "pod",
         kind: "Pod",
         namespaced: true,
+    },
+    Served {
+        resource: Resource::Nodes,
+        group: "",
+        versions: &["v1"],
+        plural: "nodes",
+        singular: "node",
+        kind: "Node",
+        namespaced: false,
     },
 ];
 

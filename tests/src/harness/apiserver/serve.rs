@@ -241,7 +241,7 @@ fn patch(services: &Services, head: &Parts, body: &[u8], write: &Write<'_>) -> R
         }
         "application/json-patch+json" => {
             let patch = parsed(body)?;
-            Ok((200, services.change(|objects| objects.hand_over(write, &patch))?))
+            Ok((200, services.change(|objects| objects.json_patch(write, &patch))?))
         }
         _ => Err(Refusal::UnsupportedMedia),
     }
