@@ -299,7 +299,8 @@ impl Failure {
 
 /// Names come from pods, and a path must not become another one by them.
 fn collection_path(resource: Resource, namespace: &str) -> Result<String, Failure> {
-    let needed = !matches!(resource, Resource::CsiDrivers | Resource::CsiNodes | Resource::Discovery);
+    use Resource::{CsiDrivers, CsiNodes, Discovery, Nodes};
+    let needed = !matches!(resource, CsiDrivers | CsiNodes | Nodes | Discovery);
     match !needed || names::is_name(namespace) {
         true => Ok(resource.path(namespace)),
         false => Err(Failure::refused(format!("{namespace:?} cannot be the name of a namespace"))),

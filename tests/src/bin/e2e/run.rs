@@ -26,7 +26,7 @@ impl Run {
     pub(crate) async fn all(&self) -> Result<bool> {
         let world = World::new(&self.args).await?;
         let wanted: Vec<&Scenario> = ALL.iter().filter(|scenario| self.wants(scenario)).collect();
-        let mut failed = 0;
+        let mut worked = 0;
         for (number, scenario) in wanted.iter().enumerate() {
             say(&format!("[{:>2}/{}] {:<86}", number + 1, wanted.len(), scenario.sentence), "")?;
             let started = Instant::now();
@@ -36,9 +36,11 @@ impl Run {
             };
             let seconds = started.elapsed().as_secs_f64();
             match result {
-                Ok(()) => say(&format!("{seconds:6.1} s"), "\n")?,
+                Ok(()) => {
+                    worked += 1;
+                    say(&format!("{seconds:6.1} s"), "\n")?;
+                }
                 Err(error) => {
-                    failed += 1;
                     say(&format!("{seconds:6.1} s  FAILED\n{error:?}"), "\n")?;
                     self.keep(&world, scenario).await.context("what explains a failure cannot be kept")?;
                     if scenario.needed {
@@ -50,8 +52,8 @@ impl Run {
             }
         }
         say(&format!("\n{}", world.figures), "\n")?;
-        say(&format!("{} of {} scenarios worked", wanted.len() - failed, wanted.len()), "\n")?;
-        Ok(failed == 0)
+        say(&format!("{worked} of {} scenarios worked", wanted.len()), "\n")?;
+        Ok(worked == wanted.len())
     }
 
     fn wants(&self, scenario: &Scenario) -> bool {
