@@ -48,8 +48,9 @@ pub(crate) async fn run(world: &World) -> Result<()> {
         .map(stem)
         .collect();
     let shown = chart.display().to_string();
-    let rules = ["template", "coffer", &shown, "--set", "prometheusRule.enabled=true", "--api-versions"];
-    let rules = [&rules[..], &["monitoring.coreos.com/v1"]].concat();
+    // Rules need a definition that the cluster does not have.
+    let rules = ["template", "coffer", &shown, "--set", "prometheusRule.enabled=true"];
+    let rules = [&rules[..], &["--kube-version", "1.35", "--api-versions", "monitoring.coreos.com/v1"]].concat();
     let rules = cluster.command("helm", &rules, "").await?.ok()?;
     let dashboard = std::fs::read_to_string(chart.join("dashboards/coffer.json"))?;
     let expressions =

@@ -37,7 +37,7 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     world
         .figures
         .tell("creation to Running of a pod that reads the Secret as env", format!("{} ms", waited.as_millis()));
-    let told = cluster.exec(NAME, "web", &["printenv", "PASSWORD"]).await?;
+    let told = cluster.exec(NAME, "web", &["sh", "-c", "echo $PASSWORD"]).await?;
     anyhow::ensure!(told.trim() == "before", "the variable is {told:?}");
 
     let secrets: Api<Secret> = cluster.api(NAME);
