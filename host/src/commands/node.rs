@@ -50,6 +50,8 @@ const BLOCKING_THREADS: usize = 32;
 const LAST_THREADS: Duration = Duration::from_secs(1);
 /// How long to wait for a socket that somebody else serves.
 const REGISTER_AGAIN: Duration = Duration::from_secs(5);
+/// How long kubelet may take to ask for a driver whose socket it sees; it does at once as a rule.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How long calls that run may take at the end; kubelet kills a pod 30 s after it told it to stop.
 const LAST_CALLS: Duration = Duration::from_secs(25);
 
@@ -344,6 +346,7 @@ fn register(
     tasks.clone().spawn("tell whether kubelet knows the driver", async move {
         let (again, asked) = watch::channel(0);
         let mut was_registered = false;
+        let silent = silent(&settings);
         let mut registered = loop {
             match registration::serve(settings.clone(), asked.clone(), &tasks) {
                 Ok(registered) => break registered,
@@ -358,14 +361,19 @@ fn register(
                 () = stopping.cancelled() => return,
             }
         };
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
+        let mut heard = false;
         loop {
-            match &*registered.borrow_and_update() {
+            let now = registered.borrow_and_update().clone();
+            heard |= now != Registered::Waiting;
+            match now {
                 Registered::Yes => {
                     was_registered = true;
                     is_registered.send_replace(true);
                     readiness.set("registered", Ok(()));
                 }
-                Registered::Refused(why) => readiness.set("registered", Err(why.clone())),
+                Registered::Refused(why) => readiness.set("registered", Err(why)),
                 Registered::Waiting if was_registered => {
                     let lost = "kubelet does not know the driver any more; it is offered again, see the log of kubelet";
                     readiness.set("registered", Err(lost.to_owned()));
@@ -379,11 +387,27 @@ fn register(
                     if changed.is_err() { return }
                     again.send_if_modified(|asked| std::mem::replace(asked, lost) != lost);
                 }
+                () = &mut silence, if !heard => {
+                    heard = true;
+                    tracing::warn!("{silent}");
+                    readiness.set("registered", Err(silent.clone()));
+                }
                 () = stopping.cancelled() => return,
             }
         }
     });
     told
+}
+
+/// What to say when kubelet does not ask.
+fn silent(settings: &registration::Settings) -> String {
+    let (folder, socket) = (settings.folder.display(), registration::socket_name(&settings.driver));
+    format!(
+        "kubelet has not asked for the driver for {} s: {folder} must be the folder `plugins_registry` in the root folder of \
+         this node's kubelet (its --root-dir; linux.kubeletRootDir of the chart). If it is, the log of kubelet says what is wrong \
+         with {socket}",
+        SILENCE.as_secs()
+    )
 }
 
 /// Lets pods come to the node once their volumes can be mounted.

@@ -24,6 +24,9 @@ const LATER: Pauses = Pauses { first: Duration::from_secs(600), longest: Duratio
 /// So many looks in a row at a CSINode without the driver mean that kubelet does not know it.
 const LOOKS_WITHOUT: u32 = 2;
 
+/// What makes the CSIDriver object right.
+const REPAIR: &str = "`helm upgrade` of the chart makes it right, or kubectl apply -f deploy/csidriver.yaml";
+
 /// What is known so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -112,7 +115,7 @@ impl Observer {
                 tracing::warn!(
                     target: "coffer::kube",
                     "CSIDriver {driver} has requiresRepublish false: kubelet will never bring fresh tokens, and volumes are \
-                     refreshed only as long as those of the first mount are valid; kubectl apply -f deploy/csidriver.yaml"
+                     refreshed only as long as those of the first mount are valid; {REPAIR}"
                 );
             }
             known.clone_from(&self.facts);
@@ -129,8 +132,7 @@ impl Observer {
                 let spec = driver.spec;
                 if !spec.pod_info_on_mount {
                     wrong.push(format!(
-                        "{what} has podInfoOnMount false, so kubelet does not say which pod a volume is for; kubectl apply \
-                         -f deploy/csidriver.yaml"
+                        "{what} has podInfoOnMount false, so kubelet does not say which pod a volume is for; {REPAIR}"
                     ));
                 }
                 let well = spec.pod_info_on_mount;
@@ -139,7 +141,7 @@ impl Observer {
             }
             Err(failure) if failure.kind == Kind::NotFound => {
                 self.facts.driver = None;
-                wrong.push(format!("{what} is missing; kubectl apply -f deploy/csidriver.yaml"));
+                wrong.push(format!("{what} is missing; {REPAIR}"));
             }
             // What was read before is still the best that is known.
             Err(failure) if self.facts.driver.is_some() && failure.is_transient() => {
@@ -170,7 +172,7 @@ impl Observer {
         if !self.facts.crds {
             wrong.push(
                 "the CustomResourceDefinitions of SecretProviderClass and SecretProviderClassPodStatus are not both \
-                 installed; coffer crds | kubectl apply -f -"
+                 installed; `helm upgrade` of the chart brings them back, or coffer crds | kubectl apply -f -"
                     .to_owned(),
             );
         }

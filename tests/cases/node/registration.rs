@@ -42,6 +42,19 @@ async fn kubelet_registers_the_driver_and_then_it_is_ready() {
 }
 
 #[tokio::test]
+async fn a_kubelet_that_does_not_ask_is_told_of_in_the_log_and_to_whoever_looks_whether_it_is_ready() {
+    let world = World::idle(Setup::default()).await;
+    world.spawn();
+    not_ready(&world, &["registered"]).await;
+    world.advance(31);
+    let parts = ["kubelet has not asked for the driver", "linux.kubeletRootDir", &format!("coffer@{DRIVER}-reg.sock")];
+    not_ready(&world, &parts).await;
+    world.log.wait("the warning", |line| line.text.contains("kubelet has not asked for the driver")).await;
+    world.register().await;
+    world.ready().await;
+}
+
+#[tokio::test]
 async fn nobody_but_root_gets_at_its_sockets() {
     let world = World::new().await;
     let mode = |path: &std::path::Path| std::fs::symlink_metadata(path).unwrap().mode() & 0o7777;

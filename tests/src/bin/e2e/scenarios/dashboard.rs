@@ -1,4 +1,4 @@
-//! Every metric that the dashboard and the alerts use is in a real scrape.
+//! Every metric that the dashboard and the alerts use is in a real scrape, once something of every kind has happened.
 
 use std::collections::BTreeSet;
 
@@ -18,11 +18,13 @@ const ENDS: [&str; 4] = ["_bucket", "_sum", "_count", "_total"];
 pub(crate) async fn run(world: &World) -> Result<()> {
     let (cluster, driver) = (&world.cluster, &world.driver);
     let Some(chart) = &driver.chart else { return Ok(()) };
-    // Something of every kind happens: a mount, a refresh, one that fails, an unpublish, a mount that fails.
     world.stage(NAME, "value").await?;
+    // What is equal is fetched once for both.
     cluster.create(NAME, pod::with_volume("web", "secrets")).await?;
+    cluster.create(NAME, pod::with_volume("twin", "secrets")).await?;
     cluster.create(NAME, pod::with_volume("wrong", "forgotten")).await?;
     cluster.running(NAME, "web").await?;
+    cluster.running(NAME, "twin").await?;
     let name = driver.pod(cluster).await?.name;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}:8095/proxy/metrics");
     let scrape = async || cluster.kubectl(&["get", "--raw", &path]).await;
@@ -38,9 +40,10 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     world.vault.firewalled(true);
     happened("rotation_reconcile_error_total").await?;
     world.vault.firewalled(false);
+    let before = scrape().await?;
     cluster.delete_pods(NAME).await?;
 
-    let text = scrape().await?;
+    let text = before + &scrape().await?;
     let there: BTreeSet<&str> = text
         .lines()
         .filter(|line| !line.starts_with('#'))
