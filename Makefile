@@ -12,7 +12,7 @@ PROVIDERS := coffer-azure-key-vault
 GUESTS    := coffer-guest-modes coffer-guest-wasi
 
 # What checks the chart; a helm 3 of your own is taken with HELM=helm, and Go is not needed then.
-HELM      ?= target/tools/helm
+HELM      ?= target/e2e/bin/helm
 export HELM
 
 # `host` builds the tool, so plugins/build.sh need not build it once more with fewer features.
@@ -90,7 +90,7 @@ lint: compiler ## Check format, clippy, dependencies, shell scripts
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else for f in $(SCRIPTS); do bash -n $$f; done; fi
 
-SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run charts/check charts/tools/build \
+SCRIPTS := .ci/run .ci/architecture .ci/install-packages plugins/build.sh fuzz/run charts/check \
            image/stage image/sbom image/build \
            tests/e2e/run tests/e2e/node tests/e2e/image tests/e2e/build-tools
 
@@ -99,9 +99,9 @@ fuzz: compiler cxx ## Feed made-up input to every parser of the Azure provider, 
 	@fuzz/run
 
 .PHONY: chart chart-golden
-chart: $(filter target/tools/helm,$(HELM)) ## Check the Helm chart without a cluster: lint, golden manifests, refusals, metrics
+chart: $(filter target/e2e/bin/helm,$(HELM)) ## Check the Helm chart without a cluster: lint, golden manifests, refusals, metrics
 	@charts/check
-chart-golden: $(filter target/tools/helm,$(HELM)) ## Write the golden manifests of the chart anew
+chart-golden: $(filter target/e2e/bin/helm,$(HELM)) ## Write the golden manifests of the chart anew
 	@charts/check --write
 
 # Another architecture: ARCH=arm64 BINARY=… COMPONENT=…, cross-compiled or from a machine that has it.
@@ -143,7 +143,9 @@ tools:
 	@command -v openssl >/dev/null || .ci/install-packages openssl
 	@command -v nsenter >/dev/null || .ci/install-packages util-linux
 
-target/tools/helm: charts/tools/go.mod charts/tools/go.sum charts/tools/build
-	@charts/tools/build
+target/e2e/bin/helm: tests/e2e/cluster/go.mod tests/e2e/cluster/go.sum
+	@command -v go >/dev/null || { echo 'error: helm is built with Go; install Go 1.25 or newer, or set HELM to a helm 3'; exit 1; }
+	@echo 'helm from its Go module: minutes the first time'
+	@tests/e2e/build-tools helm
 
 step = printf '\n[%s/%s] %s\n' '$(1)' '$(steps)' '$(2)'
