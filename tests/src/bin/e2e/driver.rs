@@ -1,7 +1,7 @@
 //! Coffer as an administrator has it: put on the cluster, taken off it, asked for its metrics.
 //!
-//! It is installed by its chart, or from the manifests of `deploy/`, with what differs here: the image, kubelet's folder, the
-//! emulator in place of Azure, and a rotation that is quick enough to be waited for.
+//! It is installed by its chart, and once from the manifests of `deploy/`, with what differs here: the image, kubelet's folder,
+//! the emulator in place of Azure, and a rotation that is quick enough to be waited for.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const FOLDER: &str = "plugins/csi-secrets-store";
 
 pub(crate) struct Driver {
     pub(crate) archive: PathBuf,
-    pub(crate) chart: Option<PathBuf>,
+    pub(crate) chart: PathBuf,
     emulator: SocketAddr,
     ca: String,
 }
@@ -37,7 +37,7 @@ pub(crate) struct DriverPod {
 }
 
 impl Driver {
-    pub(crate) fn new(archive: PathBuf, chart: Option<PathBuf>, emulator: SocketAddr, ca: String) -> Self {
+    pub(crate) fn new(archive: PathBuf, chart: PathBuf, emulator: SocketAddr, ca: String) -> Self {
         Self { archive, chart, emulator, ca }
     }
 
@@ -53,12 +53,7 @@ impl Driver {
     /// Puts it on the cluster, and says how long it takes to be ready.
     pub(crate) async fn install(&self, cluster: &Cluster) -> Result<Duration> {
         let started = Instant::now();
-        match &self.chart {
-            Some(chart) => {
-                self.helm(cluster, "install", chart, &[]).await?;
-            }
-            None => self.apply(cluster).await?,
-        }
+        self.helm(cluster, "install", &self.chart, &[]).await?;
         self.ready(cluster).await?;
         Ok(started.elapsed())
     }
@@ -71,7 +66,8 @@ impl Driver {
         cluster.command("helm", &words, &self.values(cluster).to_string()).await?.ok()
     }
 
-    async fn apply(&self, cluster: &Cluster) -> Result<()> {
+    /// Puts it on the cluster without helm, as docs/operations.md says.
+    pub(crate) async fn apply_manifests(&self, cluster: &Cluster) -> Result<()> {
         cluster.kubectl(&["apply", "-f", &manifest(cluster, "crds")]).await?;
         let configuration = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "coffer", "namespace": NAMESPACE},
@@ -81,18 +77,26 @@ impl Driver {
         for file in ["csidriver.yaml", "rbac.yaml"] {
             cluster.kubectl(&["apply", "-f", &manifest(cluster, file)]).await?;
         }
-        cluster.apply(&daemon_set(cluster)?).await
+        cluster.apply(&daemon_set(cluster)?).await?;
+        self.ready(cluster).await
+    }
+
+    /// Takes off what [`Driver::apply_manifests`] put on, but for the CRDs.
+    pub(crate) async fn delete_manifests(&self, cluster: &Cluster) -> Result<()> {
+        for file in ["daemonset.yaml", "rbac.yaml", "csidriver.yaml"] {
+            cluster.kubectl(&["delete", "-f", &manifest(cluster, file), "--timeout=60s"]).await?;
+        }
+        cluster.kubectl(&["delete", "configmap", "coffer", "-n", NAMESPACE]).await?;
+        self.gone(cluster).await
     }
 
     /// Takes it off, but for the CRDs, and waits until its pod is gone.
     pub(crate) async fn uninstall(&self, cluster: &Cluster) -> Result<()> {
-        if self.chart.is_some() {
-            cluster.command("helm", &["uninstall", RELEASE, "-n", NAMESPACE, "--wait"], "").await?.ok()?;
-        } else {
-            for file in ["daemonset.yaml", "rbac.yaml", "csidriver.yaml"] {
-                cluster.kubectl(&["delete", "-f", &manifest(cluster, file), "--timeout=60s"]).await?;
-            }
-        }
+        cluster.command("helm", &["uninstall", RELEASE, "-n", NAMESPACE, "--wait"], "").await?.ok()?;
+        self.gone(cluster).await
+    }
+
+    async fn gone(&self, cluster: &Cluster) -> Result<()> {
         cluster.kubectl(&["wait", "pod", "-n", NAMESPACE, "-l", "app=coffer", "--for=delete", "--timeout=60s"]).await?;
         Ok(())
     }

@@ -37,9 +37,6 @@ struct Args {
     /// The repository: chart, manifests, the script of the node
     #[arg(long)]
     repository: PathBuf,
-    /// The chart to install; without it, the manifests of deploy/ are applied
-    #[arg(long)]
-    chart: Option<PathBuf>,
     /// Where to keep what explains a failure
     #[arg(long)]
     failures: PathBuf,

@@ -5,6 +5,7 @@ mod crowd;
 mod dashboard;
 mod identity;
 mod install;
+mod manifests;
 mod migration;
 mod mistakes;
 mod reinstall;
@@ -71,6 +72,7 @@ pub(crate) const ALL: &[Scenario] = &[
         restarts::kubelet
     ),
     scenario!("reinstall", "It is uninstalled and installed while pods run", false, reinstall::run),
+    scenario!("manifests", "The manifests of deploy/ are enough, too, and take over what runs", false, manifests::run),
     scenario!(
         "migration",
         "A volume of the Secrets Store CSI Driver is taken over while its pod runs",

@@ -37,7 +37,12 @@ impl World {
         tenant.app(CLIENT_ID).secret(CLIENT_SECRET);
         let vault = tenant.vault(VAULT);
         vault.allow_all(CLIENT_ID).secret("DemoSecret").set("MyExampleSecret");
-        let driver = Driver::new(args.image.clone(), args.chart.clone(), emulator.address(), emulator.ca_pem());
+        let driver = Driver::new(
+            args.image.clone(),
+            args.repository.join("charts/coffer"),
+            emulator.address(),
+            emulator.ca_pem(),
+        );
         Ok(Self { cluster, driver, emulator, tenant, vault, figures: Figures::default() })
     }
 

@@ -15,7 +15,7 @@ const NEXT: &str = "9.9.9";
 
 pub(crate) async fn run(world: &World) -> Result<()> {
     let (cluster, driver) = (&world.cluster, &world.driver);
-    let Some(chart) = &driver.chart else { return Ok(()) };
+    let chart = &driver.chart;
     let file = format!("{}/{NAME}", pod::FOLDER);
     world.stage(NAME, "before").await?;
     cluster.create(NAME, pod::with_volume("web", "secrets")).await?;
