@@ -144,7 +144,8 @@ impl Driver {
         json!({
             "image": {"repository": IMAGE, "tag": TAG, "pullPolicy": "Never"},
             "linux": {"kubeletRootDir": cluster.kubelet().display().to_string()},
-            "syncSecret": {"enabled": true}, "startupTaint": {"key": STARTUP_TAINT}, "enableSecretRotation": true, "rotationPollInterval": "10s",
+            "syncSecret": {"enabled": true}, "startupTaint": {"key": STARTUP_TAINT},
+            "enableSecretRotation": true, "rotationPollInterval": "10s",
             "config": self.configuration(), "files": {"ca.pem": self.ca},
         })
     }
