@@ -49,6 +49,10 @@ test: compiler tools ## Build everything and run every test that needs no cluste
 	@plugins/build.sh $(PROVIDERS) $(GUESTS)
 	@cargo test
 
+# `make e2e profile=debug` uses the other build; `make e2e only="rotation sanity"` runs less.
+profile := release
+only    :=
+
 .PHONY: e2e
 e2e: export COMPONENTIZE := target/$(profile)/coffer-componentize
 e2e: steps := 4
@@ -59,10 +63,6 @@ e2e: compiler e2e-tools ## Run Coffer on a real Kubernetes node, made here (root
 	@plugins/build.sh $(PROVIDERS)
 	@$(call step,4,the cluster)
 	@tests/e2e/run target/$(profile) $(only)
-
-# `make e2e profile=debug` uses the other build; `make e2e only="rotation sanity"` runs less.
-profile := release
-only    :=
 
 # GOFLAGS=-p=1 makes the build gentler.
 .PHONY: e2e-tools
