@@ -1,6 +1,7 @@
 //! Kubernetes Secrets that are made of mounted files: what a class asks for in `secretObjects`.
 //!
-//! In the background: a mount never waits for it, and nothing here undoes one. Values are written when *this* volume's
+//! In the background: nothing here undoes a mount, and a first one waits for it a moment, so that kubelet finds the Secret
+//! when it makes the pod's environment. Values are written when *this* volume's
 //! files or the class's wishes changed, or the Secret is absent; never because the Secret differs, so nodes do not fight. A
 //! Secret that somebody else made is never taken over. Whether a Secret is still there is asked about once a minute, at
 //! kubelet's calls: metadata, from the API server's cache, once for each Secret and node. `objects` and `tls` say what shall
@@ -13,10 +14,12 @@ mod worker;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use coffer_sandbox::provider::{ObjectVersion, Pod};
 use sha2::{Digest, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::api::class::SecretObject;
 use crate::config::SyncSettings;
@@ -137,7 +140,19 @@ impl Syncer {
     }
 
     /// Wants the Secrets of a volume to be as its files and its class are now; never waits.
-    pub fn put(&self, mut look: Look) {
+    pub fn put(&self, look: Look) {
+        self.want(look, None);
+    }
+
+    /// As [`Syncer::put`], and waits until all is done or cannot be done now, at most so long.
+    pub async fn put_and_wait(&self, look: Look, longest: Duration) {
+        let (settled, over) = oneshot::channel();
+        self.want(look, Some(settled));
+        // That nobody holds the other end any more says the same as a word from it; being late is no failure.
+        let _ = timeout(longest, over).await;
+    }
+
+    fn want(&self, mut look: Look, settled: Option<oneshot::Sender<()>>) {
         if look.wanted.is_empty() {
             return;
         }
@@ -147,7 +162,14 @@ impl Syncer {
         if look.kept {
             (look.synced, look.changed) = (Some(look.mark()), false);
         }
-        if self.0.queue().put(look) {
+        if self.0.queue().put(look, settled) {
+            self.0.news.notify_one();
+        }
+    }
+
+    /// The pod status of a volume stands in the cluster now: what waits for an owner can go on.
+    pub fn pod_status_written(&self, volume: &str) {
+        if self.0.queue().pod_status_written(volume) {
             self.0.news.notify_one();
         }
     }

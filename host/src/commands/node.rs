@@ -129,15 +129,6 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
     let plugins = Plugins::start(app, tasks.clone());
     let share = Share::new(config.reuse, tasks.clone());
     let offline = Offline::start(config.offline_start, tasks);
-    let pod_statuses = {
-        let (ledger, registry, after) = (ledger.clone(), registry.clone(), tasks.clone());
-        let written = move |volume: &str, digest: &str| {
-            let (volume, digest) = (volume.to_owned(), digest.to_owned());
-            let remember = move |entry: &mut Entry| entry.status = Some(digest);
-            after.spawn("remember status", remember_in_entry(ledger.clone(), registry.clone(), volume, remember));
-        };
-        PodStatuses::start(client.clone(), node.clone(), tasks, written)
-    };
     let events = Events::start(client.clone(), node.clone(), tasks);
     let syncer = {
         let (ledger, registry, after) = (ledger.clone(), registry.clone(), tasks.clone());
@@ -148,6 +139,17 @@ async fn start(arguments: &Node, node: String, config: Config, log: Log, tasks: 
         };
         let (client, settings, tasks) = (client.clone(), config.sync.clone(), tasks.clone());
         Syncer::start(sync::Parts { client, settings, events: events.clone(), metrics: metrics.clone(), tasks }, synced)
+    };
+    let pod_statuses = {
+        let (ledger, registry, after) = (ledger.clone(), registry.clone(), tasks.clone());
+        let syncer = syncer.clone();
+        let written = move |volume: &str, digest: &str| {
+            syncer.pod_status_written(volume);
+            let (volume, digest) = (volume.to_owned(), digest.to_owned());
+            let remember = move |entry: &mut Entry| entry.status = Some(digest);
+            after.spawn("remember status", remember_in_entry(ledger.clone(), registry.clone(), volume, remember));
+        };
+        PodStatuses::start(client.clone(), node.clone(), tasks, written)
     };
     let parts = Parts {
         source: Source::new(config.clone(), plugins.clone(), share, offline, metrics.clone()),

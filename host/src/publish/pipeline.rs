@@ -6,7 +6,7 @@
 //! first publish: it ends with a whole volume, or with nothing left of what it made and an error.
 //!
 //! The work runs in a task of its own: a kubelet that gives up does not leave half of it. After the files are in place
-//! nothing is waited for. `csi` calls this; `timer` shares [`Pipeline::refresh`].
+//! nothing is waited for but, a second at most, the Kubernetes Secrets that a first mount makes. `csi` calls this; `timer` shares [`Pipeline::refresh`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +54,9 @@ const READ_AGAIN: Duration = Duration::from_secs(60);
 const LONGEST_READ: Duration = Duration::from_secs(10);
 /// The longest that a store can ask to be left alone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// How long a first publish waits for the Kubernetes Secrets of its class. kubelet asks for what an environment needs once,
+/// and again only after 10 s or more; a few round trips to the API server are much less than this.
+const LONGEST_WAIT_FOR_SECRETS: Duration = Duration::from_secs(1);
 /// How long an unpublish waits for a call that it has cancelled, before it cancels what may have begun since.
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
@@ -203,9 +206,15 @@ impl Pipeline {
             self.tell_of_stand_in(&inputs, &class.class.provider, stand_in);
         }
         self.remember(slot, &inputs, &class, News { objects, changed: true, stand_in }).await;
-        self.sync(slot, &inputs, &class, Some(&obtained), true);
         self.keep_inputs(slot, &inputs);
         self.learned.notify_one();
+        if let Some(look) = self.look(slot, &inputs, &class, Some(&obtained), true) {
+            let longest = LONGEST_WAIT_FOR_SECRETS.min(deadline.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = self.parts.syncer.put_and_wait(look, longest) => {}
+                () = cancelled.cancelled() => {}
+            }
+        }
         Ok(Ended::Done(class.class.provider.clone()))
     }
 
@@ -543,12 +552,26 @@ impl Pipeline {
 
     /// Wants the Kubernetes Secrets of the class to be as the volume is; `obtained` where its files are at hand.
     fn sync(&self, slot: &Slot, inputs: &Inputs, class: &ReadClass, obtained: Option<&Obtained>, changed: bool) {
+        if let Some(look) = self.look(slot, inputs, class, obtained, changed) {
+            self.parts.syncer.put(look);
+        }
+    }
+
+    /// None where the class asks for no Secrets.
+    fn look(
+        &self,
+        slot: &Slot,
+        inputs: &Inputs,
+        class: &ReadClass,
+        obtained: Option<&Obtained>,
+        changed: bool,
+    ) -> Option<Look> {
         if class.secret_objects.is_empty() {
-            return;
+            return None;
         }
         let of_entry = |entry: &Entry| (entry.objects.clone(), entry.synced.clone(), entry.offline.is_some());
-        let Some((objects, synced, kept)) = slot.known().entry.as_ref().map(of_entry) else { return };
-        self.parts.syncer.put(Look {
+        let (objects, synced, kept) = slot.known().entry.as_ref().map(of_entry)?;
+        Some(Look {
             volume: inputs.volume.clone(),
             target: inputs.target.clone(),
             pod: inputs.pod.clone(),
@@ -560,7 +583,7 @@ impl Pipeline {
             fetched: obtained.map(|obtained| obtained.fetched.clone()),
             changed,
             kept,
-        });
+        })
     }
 
     /// A pod status that an earlier process could not write any more, or that says of a failure what is over.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use rand::RngExt as _;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Look, objects};
@@ -45,6 +46,8 @@ struct Volume {
     /// What did not work, and until when it is not tried again.
     failed: Option<(String, Instant)>,
     owners: Option<Owners>,
+    /// Whether its pod status was written since the API server was asked for it.
+    has_pod_status: bool,
 }
 
 struct Secret {
@@ -75,6 +78,10 @@ pub(super) struct Waiting {
     pub(super) is_dirty: bool,
     due: Instant,
     failures: u32,
+    /// Whether it only waits for the pod status.
+    needs_pod_status: bool,
+    /// Dropped when it is over, which is what somebody waits for.
+    settled: Option<oneshot::Sender<()>>,
 }
 
 /// How it ended.
@@ -83,6 +90,8 @@ pub(super) enum Outcome {
     Done,
     /// It may pass.
     Retry(Option<Duration>),
+    /// The pod status is to be its owner, and is not written yet.
+    NeedsPodStatus,
     /// It will not pass by itself.
     Broken,
     /// Nobody needs it any more.
@@ -90,8 +99,8 @@ pub(super) enum Outcome {
 }
 
 impl Queue {
-    /// Whether there is something new to do.
-    pub(super) fn put(&mut self, look: Look) -> bool {
+    /// Whether there is something new to do. `settled` is dropped when it is done or cannot be done now.
+    pub(super) fn put(&mut self, look: Look, settled: Option<oneshot::Sender<()>>) -> bool {
         let now = Instant::now();
         let mark = look.mark();
         let volume = self
@@ -109,6 +118,7 @@ impl Queue {
             let fetched = look.fetched.clone().or_else(|| waiting.look.fetched.take());
             waiting.look = Look { fetched, ..look };
             waiting.mark = mark;
+            waiting.settled = settled.or(waiting.settled.take());
             waiting.is_dirty |= is_dirty;
             return is_dirty;
         }
@@ -117,7 +127,9 @@ impl Queue {
             tracing::warn!(target: "coffer::sync", "too many volumes wait for their Secrets; the newest are left out for now");
             return false;
         }
-        self.waiting.insert(look.volume.clone(), Waiting { look, mark, is_dirty, due: now, failures: 0 });
+        let volume = look.volume.clone();
+        let waiting = Waiting { look, mark, is_dirty, due: now, failures: 0, needs_pod_status: false, settled };
+        self.waiting.insert(volume, waiting);
         true
     }
 
@@ -183,21 +195,26 @@ impl Queue {
                 }
                 if is_news { Ended::Synced } else { Ended::Quiet }
             }
-            Outcome::Retry(after) if done.failures + 1 < ATTEMPTS => {
+            Outcome::Retry(_) | Outcome::NeedsPodStatus if done.failures + 1 < ATTEMPTS => {
+                let after = if let Outcome::Retry(after) = outcome { after } else { None };
                 done.failures += 1;
-                done.due = now + PAUSES.after(done.failures, after);
+                done.needs_pod_status = outcome == Outcome::NeedsPodStatus;
+                let is_there = done.needs_pod_status && volume.has_pod_status;
+                done.due = if is_there { now } else { now + PAUSES.after(done.failures, after) };
                 // Read back from the volume then: secrets do not wait in memory.
                 done.look.fetched = None;
                 match self.waiting.get_mut(&done.look.volume) {
                     Some(newer) => {
                         newer.is_dirty |= done.is_dirty;
                         (newer.due, newer.failures) = (done.due, done.failures);
+                        newer.needs_pod_status = done.needs_pod_status;
+                        newer.settled = newer.settled.take().or(done.settled);
                     }
                     None => drop(self.waiting.insert(done.look.volume.clone(), done)),
                 }
                 Ended::Quiet
             }
-            Outcome::Retry(_) | Outcome::Broken => {
+            Outcome::Retry(_) | Outcome::NeedsPodStatus | Outcome::Broken => {
                 let pause = if outcome == Outcome::Broken { LEAVE } else { CHECK };
                 if done.is_dirty {
                     // What was written of it before counts no more.
@@ -216,6 +233,27 @@ impl Queue {
     pub(super) fn set_owners(&mut self, volume: &str, owners: Owners) {
         if let Some(volume) = self.volumes.get_mut(volume) {
             volume.owners = Some(owners);
+        }
+    }
+
+    /// The API server is about to be asked for the pod status.
+    pub(super) fn expect_pod_status(&mut self, volume: &str) {
+        if let Some(volume) = self.volumes.get_mut(volume) {
+            volume.has_pod_status = false;
+        }
+    }
+
+    /// Whether somebody waited for it.
+    pub(super) fn pod_status_written(&mut self, volume: &str) -> bool {
+        if let Some(volume) = self.volumes.get_mut(volume) {
+            volume.has_pod_status = true;
+        }
+        match self.waiting.get_mut(volume) {
+            Some(waiting) if waiting.needs_pod_status => {
+                waiting.due = Instant::now();
+                true
+            }
+            _ => false,
         }
     }
 
@@ -284,4 +322,65 @@ pub(super) enum Ended {
 
 fn jittered(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.8..=1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::look;
+    use super::*;
+
+    fn taken() -> (Queue, Waiting) {
+        let mut queue = Queue::default();
+        assert!(queue.put(look(), None));
+        let taken = queue.take(Instant::now()).unwrap();
+        (queue, taken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_its_pod_status_is_tried_as_soon_as_that_is_written() {
+        let (mut queue, taken) = taken();
+        queue.expect_pod_status("csi-1");
+        assert_eq!(queue.finish(taken, Outcome::NeedsPodStatus), Ended::Quiet);
+        assert!(queue.take(Instant::now()).is_none());
+        assert!(queue.pod_status_written("csi-1"));
+        assert!(queue.take(Instant::now()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_status_that_is_written_while_it_is_asked_for_counts() {
+        let (mut queue, taken) = taken();
+        queue.expect_pod_status("csi-1");
+        assert!(!queue.pod_status_written("csi-1"), "nobody waits yet");
+        queue.finish(taken, Outcome::NeedsPodStatus);
+        assert!(queue.take(Instant::now()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_status_makes_nothing_else_be_tried_sooner() {
+        let (mut queue, taken) = taken();
+        queue.finish(taken, Outcome::Retry(None));
+        assert!(!queue.pod_status_written("csi-1"));
+        assert!(queue.take(Instant::now()).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_let_go_when_it_ends_well_or_ill_or_is_forgotten_and_not_between_two_attempts() {
+        for end in [Outcome::Done, Outcome::Broken, Outcome::Gone] {
+            let mut queue = Queue::default();
+            let (settled, mut over) = oneshot::channel();
+            queue.put(look(), Some(settled));
+            let taken = queue.take(Instant::now()).unwrap();
+            queue.finish(taken, Outcome::Retry(None));
+            queue.put(look(), None);
+            assert_eq!(over.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+            let taken = queue.take(Instant::now() + PAUSES.longest).unwrap();
+            queue.finish(taken, end);
+            assert_eq!(over.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        }
+        let mut queue = Queue::default();
+        let (settled, mut over) = oneshot::channel();
+        queue.put(look(), Some(settled));
+        queue.forget("csi-1");
+        assert_eq!(over.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
 }

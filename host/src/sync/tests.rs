@@ -3,7 +3,7 @@ use coffer_sandbox::provider::{ObjectVersion, Pod};
 use super::*;
 use crate::api::class::SecretData;
 
-fn look() -> Look {
+pub(super) fn look() -> Look {
     let object = |id: &str| ObjectVersion { id: id.into(), version: "1".into() };
     let data = SecretData { object_name: "file".into(), key: "key".into() };
     let wanted =

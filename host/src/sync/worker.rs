@@ -142,7 +142,7 @@ impl Worker {
                     "Kubernetes Secrets of the volume cannot be kept in step: its files cannot be read".into(),
                 );
             }
-            (_, Err(Trouble { name, failure })) if failure.is_transient() => {
+            (_, Err(Trouble { name, failure, .. })) if failure.is_transient() => {
                 tracing::debug!(target: "coffer::sync", %namespace, secret = name, "{}", failure.message);
             }
             _ => {}
@@ -177,13 +177,17 @@ impl Worker {
         }
         let trouble = |failure| {
             self.explain(look, "", &failure);
-            Trouble { name: String::new(), failure }
+            Trouble { name: String::new(), failure, needs_pod_status: false }
         };
+        self.shared.queue().expect_pod_status(&look.volume);
         let owners = match self.secrets.owners_of(&look.pod).await {
             Ok(Some(owners)) if owners.is_empty() => {
                 match self.secrets.pod_status(&look.pod, &look.class).await.map_err(trouble)? {
                     Some(status) => vec![status],
-                    None => return Err(trouble(Failure::transient("its pod status is not written yet"))),
+                    None => {
+                        let failure = Failure::transient("its pod status is not written yet");
+                        return Err(Trouble { name: String::new(), failure, needs_pod_status: true });
+                    }
                 }
             }
             Ok(Some(owners)) => owners,
@@ -234,7 +238,7 @@ impl Worker {
             Err(failure) => {
                 self.explain(look, name, &failure);
                 self.shared.queue().doubt(&key);
-                Err(Trouble { name: name.to_owned(), failure })
+                Err(Trouble { name: name.to_owned(), failure, needs_pod_status: false })
             }
         }
     }
@@ -373,7 +377,8 @@ impl Worker {
             Kind::Transient => {}
             _ => {
                 self.metrics.secret_not_synced("failed");
-                self.tell(look.pod.clone(), Trouble { name: name.to_owned(), failure: failure.clone() }.message());
+                let trouble = Trouble { name: name.to_owned(), failure: failure.clone(), needs_pod_status: false };
+                self.tell(look.pod.clone(), trouble.message());
             }
         }
     }
@@ -399,11 +404,13 @@ impl Worker {
 struct Trouble {
     name: String,
     failure: Failure,
+    needs_pod_status: bool,
 }
 
 impl Trouble {
     fn outcome(&self) -> Outcome {
         match self.failure.kind {
+            Kind::Transient if self.needs_pod_status => Outcome::NeedsPodStatus,
             Kind::Transient => Outcome::Retry(self.failure.retry_after),
             _ => Outcome::Broken,
         }

@@ -26,6 +26,8 @@ const MANAGED: &str = "secrets-store.csi.k8s.io/managed";
 const OTHER_DRIVER: &str = "csi-secrets-store";
 /// Longer than a Secret is taken to be there.
 const CHECK: Duration = Duration::from_secs(75);
+/// Longer than a test may take.
+const FOREVER: Duration = Duration::from_secs(60 * 60);
 
 /// `Opaque`, with one key of one file.
 fn wanted(keys: &[&str]) -> SecretObject {
@@ -166,6 +168,36 @@ async fn a_secret_is_made_with_its_type_label_value_and_owner() {
     assert_eq!(secret["metadata"]["labels"], json!({"l": "1", MANAGED: "true"}));
     assert_eq!(secret["metadata"]["annotations"], json!({"a": "2"}));
     assert_eq!(secret["metadata"]["ownerReferences"], json!([replica_set("rs1")]));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_secret_goes_on_when_it_is_there_and_owned_or_cannot_be() {
+    let world = World::new().await;
+    let syncer = world.syncer(&[]);
+    world.pod_of("p", "u1", "rs1");
+    soon("the Secret", syncer.put_and_wait(world.look("p", "u1", "1"), FOREVER)).await;
+    assert!(is_owned(&world.secret().unwrap()));
+    world.server.remove(Resource::Secrets, "shop", "app");
+    world.server.set(Resource::Secrets, "shop", "app", &json!({"data": {"a": "MQ=="}}));
+    world.pod_of("q", "u2", "rs2");
+    soon("the refusal", syncer.put_and_wait(world.look("q", "u2", "2"), FOREVER)).await;
+    let is_off = world.syncer_with(SyncSettings { enabled: false, types: BTreeSet::new() });
+    soon("nothing", is_off.put_and_wait(world.look("q", "u2", "2"), FOREVER)).await;
+}
+
+#[tokio::test]
+async fn a_pod_without_owners_gets_its_secret_when_its_pod_status_is_written() {
+    let world = World::new().await;
+    world.server.set_pod("shop", "p", "u1", &[]);
+    let syncer = world.syncer(&[]);
+    let waiting = async { syncer.put_and_wait(world.look("p", "u1", "1"), FOREVER).await };
+    let writing = async {
+        world.server.log().answered(Verb::Get, Resource::PodStatuses, 1).await;
+        world.server.set(Resource::PodStatuses, "shop", "p-shop-kv", &json!({}));
+        syncer.pod_status_written("csi-u1");
+    };
+    soon("the Secret", async { tokio::join!(waiting, writing) }).await;
+    assert_eq!(world.secret().unwrap()["metadata"]["ownerReferences"][0]["name"], "p-shop-kv");
 }
 
 #[tokio::test]

@@ -175,7 +175,7 @@ async fn where_it_is_off_the_pod_runs_and_is_told_how_to_turn_it_on() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_does_not_take_secrets_delays_no_mount() {
+async fn an_api_server_that_does_not_take_secrets_keeps_no_pod_from_its_files() {
     let world = syncing().await;
     let stall = coffer_tests::harness::apiserver::Fault::Stall;
     let secrets = coffer_tests::harness::apiserver::Matcher::on(Resource::Secrets);
