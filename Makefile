@@ -68,7 +68,7 @@ e2e: compiler e2e-tools ## Run Coffer on a real Kubernetes node, made here (root
 .PHONY: e2e-tools
 e2e-tools: steps := 4
 e2e-tools: e2e-packages
-	@$(call step,1,Kubernetes and its tools from Go modules: ten minutes the first time)
+	@$(call step,1,Kubernetes and its tools from Go modules: six minutes the first time)
 	@tests/e2e/build-tools
 
 E2E_PROGRAMS := etcd containerd ctr runc busybox ip openssl nsenter
