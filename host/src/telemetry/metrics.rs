@@ -20,7 +20,6 @@ use coffer_sandbox::egress::{Ending, Pace, Record};
 use coffer_sandbox::instance::Usage;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
-use tokio::time::Instant;
 
 use families::{Own, Reference};
 use known::Known;
@@ -170,16 +169,6 @@ impl Metrics {
     /// A volume that was mounted from a kept result.
     pub fn offline_started(&self, provider: &str) {
         self.0.own.offline.get_or_create(&families::Provider { provider: self.provider(provider) }).inc();
-    }
-
-    /// Published volumes now, and the time since the oldest successful check of one. The time goes on by itself.
-    pub fn set_volumes(&self, volumes: usize, oldest_check: Option<Duration>) {
-        let set = Instant::now();
-        self.set_source(move || Volumes {
-            count: volumes,
-            oldest_check: oldest_check.map(|age| age.saturating_add(set.elapsed())),
-            offline: 0,
-        });
     }
 
     /// Who knows about the volumes; asked at every scrape, so it must be quick.
