@@ -8,6 +8,7 @@ use coffer_tests::harness::kubelet::Pod;
 use coffer_tests::harness::{Fault, Kind, Matcher, Times};
 use tonic::Code;
 
+use super::namespace::Inside as _;
 use super::world::{CLASS, CLIENT_ID, SECRET, VALUE, World, pod};
 
 const OLD: &str = "canary of the old driver";
@@ -185,7 +186,7 @@ async fn a_link_in_place_of_the_target_or_above_it_is_refused_and_not_followed()
         let request = world.kubelet.request(&pod, "secrets", true).unwrap();
         let error = world.kubelet.send(request, super::patience::PATIENCE).await.unwrap_err();
         assert_eq!(super::world::said(&error).code(), Code::Internal, "{error}");
-        assert_eq!(world.namespace.mounts(&elsewhere), [], "the link was followed");
+        assert_eq!(world.namespace.mounted(&elsewhere), [], "the link was followed");
         assert_eq!(fs::read_dir(elsewhere.join("mount")).unwrap().count(), 0);
         assert!(fs::symlink_metadata(link).unwrap().is_symlink(), "it is somebody else's");
         fs::remove_file(link).unwrap();

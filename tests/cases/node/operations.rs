@@ -2,6 +2,7 @@
 
 use coffer_tests::harness::kubelet::Pod;
 
+use super::namespace::Inside as _;
 use super::patience::eventually;
 use super::process::Line;
 use super::world::{CLASS, SECRET, Setup, VAULT, World, pod};

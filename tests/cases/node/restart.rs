@@ -4,6 +4,7 @@ use coffer_tests::harness::apiserver::{Resource, Verb};
 use coffer_tests::harness::kubelet::Pod;
 use futures_util::future::join_all;
 
+use super::namespace::Inside as _;
 use super::patience::eventually;
 use super::world::{CLASS, SECRET, Setup, VALUE, World, pod, volume};
 

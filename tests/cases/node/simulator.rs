@@ -23,7 +23,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
-use super::namespace::Namespace;
+use super::namespace::{Inside as _, in_tests};
 use super::patience::in_time;
 
 /// What a driver says and remembers.
@@ -384,7 +384,7 @@ async fn after_a_final_failure_it_removes_what_is_not_mounted_and_after_any_othe
 #[tokio::test]
 async fn what_is_mounted_stays_whatever_the_driver_says() {
     let folder = tempfile::tempdir().unwrap();
-    let namespace = Namespace::in_tests(folder.path());
+    let namespace = in_tests(folder.path());
     let stage = Stage::seen_from(Driver::default(), &namespace.root(), |_| ());
     in_time("registration", stage.kubelet.register()).await.unwrap();
     let pod = pod();
@@ -393,7 +393,7 @@ async fn what_is_mounted_stays_whatever_the_driver_says() {
     namespace.run("mount", &["-t", "tmpfs", "tmpfs", target.to_str().unwrap()]);
     stage.fake.answers(Some(Code::Internal));
     stage.kubelet.publish(&pod, "secrets").await.unwrap_err();
-    assert_eq!(namespace.mounts(&target).len(), 1);
+    assert_eq!(namespace.mounted(&target).len(), 1);
     assert!(stage.volume_folder(&pod).join("vol_data.json").exists());
     namespace.reboot(&target);
     stage.kubelet.publish(&pod, "secrets").await.unwrap_err();

@@ -5,6 +5,7 @@ use std::fs;
 use coffer_tests::harness::kubelet::{PATIENCE, Pod};
 use tonic::Code;
 
+use super::namespace::Inside as _;
 use super::world::{CLIENT_ID, SECRET, VALUE, World, pod, said};
 
 /// What a class can hold without being too large for the API server.
@@ -96,7 +97,7 @@ async fn a_file_in_the_way_is_named_and_stays() {
     fs::write(&target, "somebody's").unwrap();
     let error = world.kubelet.publish(&pod, "secrets").await.unwrap_err();
     assert_eq!(said(&error).code(), Code::Internal, "{error}");
-    assert!(!world.namespace.mounts(folder).iter().any(|mount| mount.target == target));
+    assert!(!world.namespace.mounted(folder).iter().any(|mount| mount.target == target));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use coffer_tests::harness::kubelet::{Pod, volume_id};
 use coffer_tests::harness::{Fault, Gate, Kind, Matcher, Times};
 use tonic::Code;
 
+use super::namespace::Inside as _;
 use super::patience::{eventually, in_time};
 use super::world::{CLASS, SECRET, Setup, World, objects, pod, said, volume};
 

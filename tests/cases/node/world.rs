@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use tonic::{Code, Status};
 
 use super::clock::Clock;
-use super::namespace::{Mount, Namespace};
+use super::namespace::{Inside as _, Mount, Namespace};
 use super::patience::{eventually, in_time};
 use super::process::{Line, Log, Process};
 use crate::kube::rights;
@@ -141,7 +141,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let scratch = folder.path().join("root");
         fs::create_dir(&scratch).unwrap();
-        let namespace = Namespace::new(&scratch, &program.cache);
+        let namespace = Namespace::with_root(&scratch, &program.cache).unwrap();
         let tokens = Tokens {
             issuer: emulator.issuer("https://cluster.example"),
             audiences: vec![AUDIENCE.to_owned()],
@@ -467,12 +467,12 @@ providers:
 
     /// The mounts at the target.
     pub fn mounts(&self, pod: &Pod) -> Vec<Mount> {
-        self.namespace.mounts(&self.target(pod))
+        self.namespace.mounted(&self.target(pod))
     }
 
     /// All mounts of all pods.
     pub fn all_mounts(&self) -> Vec<Mount> {
-        self.namespace.mounts(&self.path("kubelet/pods"))
+        self.namespace.mounted(&self.path("kubelet/pods"))
     }
 
     /// Waits until the ledger knows so many volumes: it is written beside the answers.

@@ -20,7 +20,7 @@ use super::apiserver::ApiServer;
 use super::emulator::Emulator;
 use super::kubelet::{Driver, Kubelet, RegisterError, Tokens};
 
-pub use namespace::Namespace;
+pub use namespace::{Namespace, is_root};
 
 /// The driver's name.
 pub const DRIVER: &str = "secrets-store.csi.k8s.io";
