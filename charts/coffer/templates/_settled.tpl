@@ -99,6 +99,14 @@ more than one place.
   {{- $config = mergeOverwrite $config (dict "providers" (dict "azure" (dict "parameters" $added))) -}}
 {{- end -}}
 
+{{- with .Values.linux.customUserAgent -}}
+  {{- $said := dig "providers" "azure" "userAgentSuffix" . $config -}}
+  {{- if ne $said . -}}
+    {{- fail (printf "config.providers.azure.userAgentSuffix is %s, but linux.customUserAgent is %s. Set one of them, or both to the same." (toJson $said) (toJson .)) -}}
+  {{- end -}}
+  {{- $config = mergeOverwrite $config (dict "providers" (dict "azure" (dict "userAgentSuffix" .))) -}}
+{{- end -}}
+
 {{- if $s.sync -}}
   {{- $config = mergeOverwrite $config (dict "syncSecrets" (dict "enabled" true)) -}}
 {{- end -}}

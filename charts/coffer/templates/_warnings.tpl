@@ -31,7 +31,6 @@ Defaults of the charts that values files are copied from are silent.
       (list "linux.image.tag" $ownImage "v1.8.2")
       (list (printf "%s.linux.image.tag" $sub) $ownImage "v1.5.6" "v1.6.0")
       (list "linux.image.pullPolicy" "Coffer's is `image.pullPolicy`" "IfNotPresent")
-      (list "linux.customUserAgent" "requests carry Coffer's own user agent" "")
       (list "linux.healthzPort" "health is served at `livenessProbe.port`" 8989 "8989")
       (list "linux.healthzPath" "health is served at /healthz and /readyz" "/healthz")
       (list "linux.healthzTimeout" "no other process is asked for the health" "5s")
