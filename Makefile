@@ -57,7 +57,7 @@ only    :=
 e2e: export COMPONENTIZE := target/$(profile)/coffer-componentize
 e2e: steps := 4
 e2e: compiler e2e-tools ## Run Coffer on a real Kubernetes node, made here (root; minutes the first time)
-	@$(call step,2,coffer and the scenarios: some minutes the first time)
+	@$(call step,2,coffer and the scenarios: twelve minutes the first time)
 	@cargo build $(if $(filter release,$(profile)),--release) --bin coffer --bin coffer-e2e --bin coffer-componentize
 	@$(call step,3,the Azure provider)
 	@plugins/build.sh $(PROVIDERS)
