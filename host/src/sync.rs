@@ -60,7 +60,7 @@ pub struct Look {
     pub fetched: Option<Arc<Fetched>>,
     /// Whether the files just became what they are.
     pub changed: bool,
-    /// Whether the files are those of an earlier answer, as the store cannot be reached: somebody may have newer ones, so
+    /// Whether the files are those of an earlier answer, as the last look failed: somebody may have newer ones, so
     /// only a Secret that is absent is made of them.
     pub kept: bool,
 }
@@ -152,15 +152,12 @@ impl Syncer {
         let _ = timeout(longest, over).await;
     }
 
-    fn want(&self, mut look: Look, settled: Option<oneshot::Sender<()>>) {
+    fn want(&self, look: Look, settled: Option<oneshot::Sender<()>>) {
         if look.wanted.is_empty() {
             return;
         }
         if !self.0.enabled {
             return self.0.explain(&look);
-        }
-        if look.kept {
-            (look.synced, look.changed) = (Some(look.mark()), false);
         }
         if self.0.queue().put(look, settled) {
             self.0.news.notify_one();

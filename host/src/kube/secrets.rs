@@ -167,11 +167,17 @@ impl Secrets {
         Ok(found.map(|found| found.owner_references.unwrap_or_default().into_iter().map(reduced).collect()))
     }
 
-    /// The pod status of a pod and a class as an owner; none while it is not written.
+    /// The pod status of a pod and a class as an owner; none while it is not written for this very pod: one of an earlier pod
+    /// of the same name is about to be collected, and what it owns goes with it.
     pub(crate) async fn pod_status(&self, pod: &Pod, class: &str) -> Result<Option<OwnerReference>, Failure> {
         let name = names::name(&format!("{}-{}-{class}", pod.name, pod.namespace));
-        let found = self.metadata(Resource::PodStatuses, &pod.namespace, &name, Freshness::Cached).await?;
-        Ok(found.and_then(|found| found.uid).map(|uid| OwnerReference {
+        let is_of_pod = |found: &ObjectMeta| found.owner_references.iter().flatten().any(|owner| owner.uid == pod.uid);
+        let read = async |freshness| self.metadata(Resource::PodStatuses, &pod.namespace, &name, freshness).await;
+        let found = match read(Freshness::Cached).await? {
+            Some(found) if !is_of_pod(&found) => read(Freshness::Quorum).await?,
+            found => found,
+        };
+        Ok(found.filter(is_of_pod).and_then(|found| found.uid).map(|uid| OwnerReference {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: POD_STATUS.to_owned(),
             name,

@@ -108,7 +108,9 @@ impl Queue {
             .entry(look.volume.clone())
             .or_insert_with(|| Volume { synced: look.synced.clone(), ..Volume::default() });
         let failed = volume.failed.as_ref().is_some_and(|(failed, until)| *failed == mark && now < *until);
-        let is_dirty = look.changed || (volume.synced.as_deref() != Some(&mark) && !failed);
+        // Of files that may be older than another node's nothing is made but what is absent.
+        let is_news = look.changed || (volume.synced.as_deref() != Some(&mark) && !failed);
+        let is_dirty = is_news && !look.kept;
         if !is_dirty && !self.is_due(&look, now) {
             return false;
         }
@@ -334,6 +336,17 @@ mod tests {
         assert!(queue.put(look(), None));
         let taken = queue.take(Instant::now()).unwrap();
         (queue, taken)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_may_be_old_are_only_looked_for_whatever_the_class_wishes_by_now() {
+        let (mut queue, taken) = taken();
+        queue.finish(taken, Outcome::Done);
+        let mut edited = Look { kept: true, ..look() };
+        edited.class.push('x');
+        edited.objects.clear();
+        assert!(queue.put(edited, None));
+        assert!(!queue.take(Instant::now()).unwrap().is_dirty);
     }
 
     #[tokio::test(start_paused = true)]

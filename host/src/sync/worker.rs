@@ -34,6 +34,8 @@ const MOST_RUNNING: usize = 4;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The shortest value that is looked for in what the API server says.
 const SHORTEST_VALUE: usize = 4;
+/// How much of a value's line is looked for.
+const LONGEST_START: usize = 24;
 
 /// Told the volume and the mark of what its Secrets are made of now.
 type Synced = dyn Fn(&str, &str) + Send + Sync;
@@ -220,10 +222,10 @@ impl Worker {
         let content = desired.as_ref().map(|desired| self.fingerprint(desired));
         let is_same = content.is_none_or(|content| seen.content == Some(content)) && !seen.uid.is_empty();
         let result = if is_fresh && is_same {
-            self.own(&key, &mut seen).await
+            self.own(&key, &job.owners, &mut seen).await
         } else {
             match self.bring(job, object, &key, &mut seen, desired).await {
-                Ok(Outcome::Done) => self.own(&key, &mut seen).await,
+                Ok(Outcome::Done) => self.own(&key, &job.owners, &mut seen).await,
                 other => other,
             }
         };
@@ -297,7 +299,7 @@ impl Worker {
                 self.tell(look.pod.clone(), refused(name, &failure, data));
                 return Ok(Outcome::Broken);
             }
-            Err(failure) => return Err(failure),
+            Err(failure) => return Err(hide(failure, data)),
         };
         seen.content = Some(self.fingerprint(&desired));
         self.metrics.secret_synced(&look.provider, started.elapsed());
@@ -308,11 +310,12 @@ impl Worker {
         Ok(Outcome::Done)
     }
 
-    /// Adds the owners that the Secret does not have. The uid keeps an apply from making an empty one.
-    async fn own(&self, key: &Key, seen: &mut Seen) -> Result<Outcome, Failure> {
+    /// Adds the owners that the Secret does not have. The uid keeps an apply from making an empty one. `own` are those of the
+    /// volume that is worked on: it may be forgotten by now, and what was written for it must not be left without an owner.
+    async fn own(&self, key: &Key, own: &Owners, seen: &mut Seen) -> Result<Outcome, Failure> {
         let (namespace, name) = key;
         let wanted = self.shared.queue().wanted(key);
-        for owner in wanted {
+        for owner in wanted.into_iter().chain(own.iter().cloned()) {
             if !seen.owners.contains(&owner.uid) {
                 self.secrets.own(namespace, name, &seen.uid, &owner).await?;
                 seen.owners.insert(owner.uid);
@@ -425,14 +428,30 @@ impl Trouble {
     }
 }
 
+const REPEATS: &str = "(it repeats a value and is not shown)";
+
+/// Whether a message has a value in it, or the beginning of a line of one: messages are cut, and line ends escaped.
+fn repeats(message: &str, data: &BTreeMap<String, SecretBytes>) -> bool {
+    let has = |text: &str| {
+        let start: String = text.chars().take(LONGEST_START).collect();
+        start.len() >= SHORTEST_VALUE && message.contains(&start)
+    };
+    data.values().any(|value| {
+        let text = std::str::from_utf8(value.expose());
+        text.is_ok_and(|text| text.lines().any(|line| has(line.trim()))) || has(&STANDARD.encode(value.expose()))
+    })
+}
+
+/// A failed write, without what its message repeats.
+fn hide(failure: Failure, data: &BTreeMap<String, SecretBytes>) -> Failure {
+    let message = if repeats(&failure.message, data) { REPEATS.to_owned() } else { failure.message };
+    Failure { message, ..failure }
+}
+
 /// What the pod is told when the API server does not take a Secret. It hides values itself; something that stands in
 /// between may not.
 fn refused(name: &str, failure: &Failure, data: &BTreeMap<String, SecretBytes>) -> String {
-    let repeats = |value: &SecretBytes| {
-        let text = std::str::from_utf8(value.expose()).is_ok_and(|text| failure.message.contains(text.trim()));
-        value.len() >= SHORTEST_VALUE && (text || failure.message.contains(&STANDARD.encode(value.expose())))
-    };
-    let said = if data.values().any(repeats) { "(it repeats a value and is not shown)" } else { &failure.message };
+    let said = if repeats(&failure.message, data) { REPEATS } else { &failure.message };
     let cure = match said.contains("immutable") {
         true => "delete the Secret, and it is made anew within a minute or two",
         false => "correct secretObjects of the class",

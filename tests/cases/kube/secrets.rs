@@ -44,6 +44,11 @@ fn replica_set(uid: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("rs-{uid}"), "uid": uid})
 }
 
+/// A pod status as Coffer writes it, so far as owners go.
+fn pod_status_of(uid: &str) -> Value {
+    json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid}]}})
+}
+
 fn of(value: &str) -> Value {
     json!(STANDARD.encode(value))
 }
@@ -193,7 +198,7 @@ async fn a_pod_without_owners_gets_its_secret_when_its_pod_status_is_written() {
     let waiting = async { syncer.put_and_wait(world.look("p", "u1", "1"), FOREVER).await };
     let writing = async {
         world.server.log().answered(Verb::Get, Resource::PodStatuses, 1).await;
-        world.server.set(Resource::PodStatuses, "shop", "p-shop-kv", &json!({}));
+        world.server.set(Resource::PodStatuses, "shop", "p-shop-kv", &pod_status_of("u1"));
         syncer.pod_status_written("csi-u1");
     };
     soon("the Secret", async { tokio::join!(waiting, writing) }).await;
@@ -323,11 +328,13 @@ async fn owners_of_several_nodes_stay_beside_each_other_and_the_secret_goes_with
 async fn the_secret_of_a_pod_without_owners_belongs_to_its_pod_status_as_soon_as_that_is_there() {
     let world = World::new().await;
     world.server.set_pod("shop", "p", "u1", &[]);
+    // One of an earlier pod of the same name, which is about to go, is not taken for it.
+    world.server.set(Resource::PodStatuses, "shop", "p-shop-kv", &pod_status_of("u0"));
     let syncer = world.syncer(&[]);
     syncer.put(world.look("p", "u1", "1"));
     soon("a look for the pod status", world.server.log().answered(Verb::Get, Resource::PodStatuses, 2)).await;
     assert!(world.secret().is_none(), "nothing is made that nobody would own");
-    world.server.set(Resource::PodStatuses, "shop", "p-shop-kv", &json!({"status": {}}));
+    world.server.set(Resource::PodStatuses, "shop", "p-shop-kv", &pod_status_of("u1"));
     pass(Duration::from_secs(2)).await;
     // It is tried again without its files at hand; kubelet's call brings newer ones.
     syncer.put(world.look("p", "u1", "2"));
