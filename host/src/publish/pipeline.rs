@@ -52,8 +52,8 @@ const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long a refresh waits for the class, before it knows whether anything is due at all.
 const LONGEST_READ: Duration = Duration::from_secs(10);
-/// The longest that a store can ask to be left alone.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// The longest that a store can ask to be left alone, as for the pace of requests: a wrong `Retry-After` must not end a service.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a first publish waits for the Kubernetes Secrets of its class. kubelet asks for what an environment needs once,
 /// and again only after 10 s or more; a few round trips to the API server are much less than this.
 const LONGEST_WAIT_FOR_SECRETS: Duration = Duration::from_secs(1);
@@ -345,10 +345,11 @@ impl Pipeline {
         };
         let command = {
             let mut known = slot.known();
-            if !known.begin_try(started) {
-                return Ended::NotDue;
-            }
-            known.asked.take()
+            known.begin_try(started).then(|| known.asked.take())
+        };
+        let Some(command) = command else {
+            class.iter().for_each(|class| self.sync(slot, inputs, class, None, false));
+            return Ended::NotDue;
         };
         let read = class.as_ref().ok().cloned();
         let result = match class {
@@ -469,7 +470,8 @@ impl Pipeline {
                 refresh: class.refresh.clone(),
                 objects,
                 status: before.as_ref().and_then(|before| before.status.clone()),
-                synced: before.as_ref().and_then(|before| before.synced.clone()),
+                // Files can change without a version, by an edit of the class: what was synced counts no more.
+                synced: before.as_ref().filter(|_| !changed).and_then(|before| before.synced.clone()),
                 changed: if changed { Some(now) } else { before.as_ref().and_then(|before| before.changed) },
                 offline,
                 checked: offline.unwrap_or(now),
@@ -569,8 +571,11 @@ impl Pipeline {
         if class.secret_objects.is_empty() {
             return None;
         }
-        let of_entry = |entry: &Entry| (entry.objects.clone(), entry.synced.clone(), entry.offline.is_some());
-        let (objects, synced, kept) = slot.known().entry.as_ref().map(of_entry)?;
+        let (objects, synced, kept) = {
+            let known = slot.known();
+            let entry = known.entry.as_ref()?;
+            (entry.objects.clone(), entry.synced.clone(), entry.offline.is_some() || known.failures > 0)
+        };
         Some(Look {
             volume: inputs.volume.clone(),
             target: inputs.target.clone(),
