@@ -162,7 +162,11 @@ impl Credentials {
     fn conceal(&self, mut detail: String) -> String {
         let (id, secret) = (self.client_id.trim(), self.client_secret().trim());
         if !secret.is_empty() {
-            detail = detail.replace(secret, &format!("[{SECRET}]"));
+            // As it stands in the form that was sent, too: what stands between may answer with all of it.
+            let sent: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            for written in [secret, &sent] {
+                detail = detail.replace(written, &format!("[{SECRET}]"));
+            }
         }
         if !id.is_empty() && !is_guid(id) {
             detail = detail.replace(id, &format!("[{ID}]"));

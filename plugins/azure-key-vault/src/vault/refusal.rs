@@ -114,7 +114,9 @@ fn unauthenticated(response: &Response, message: &str, asked: &Asked<'_>) -> Str
 
 fn forbidden(inner: &str, message: &str, asked: &Asked<'_>) -> String {
     let Asked { kind, vault, principal, permission, .. } = asked;
-    let lower = message.to_ascii_lowercase();
+    // Names stand in the message, and a name can have any of these words in it.
+    let is_told = ["Rbac", "Policy", "Firewall", "Connection"].iter().any(|code| inner.contains(code));
+    let lower = if is_told { String::new() } else { message.to_ascii_lowercase() };
     let what = noun(*kind);
     if inner.contains("Disabled") || lower.contains("disabled") && lower.contains("operation") {
         format!("the {what} is disabled: enable it, or name an enabled version")

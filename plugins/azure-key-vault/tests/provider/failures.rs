@@ -73,6 +73,18 @@ fn a_client_secret_that_entra_repeats_is_not_shown() {
 }
 
 #[test]
+fn a_client_secret_that_comes_back_as_the_form_had_it_is_not_shown() {
+    let wire = Wire::new(|request, _| {
+        let is_sign_in = is_sign_in(request);
+        if is_sign_in { json(400, r#"{"error_description":"You sent a%7Eb%2Bcd."}"#) } else { secret(request) }
+    });
+    let mut request = request(class(&["objectName: a\nobjectType: secret"]));
+    request.secrets.insert("clientsecret".into(), b"a~b+cd".to_vec().into());
+    let failure = mount(&request, &wire).unwrap_err();
+    assert!(failure.message.contains("You sent [clientsecret]."), "{failure}");
+}
+
+#[test]
 fn swapped_keys_are_told_and_the_secret_under_the_wrong_one_is_not_shown() {
     let wire = Wire::new(|request, _| {
         if is_sign_in(request) {
