@@ -37,7 +37,7 @@ and what to do. Unknown values and wrong types are found before this, by values.
 {{- range $path := list "linux.image" "secrets-store-csi-driver.linux.image" "secrets-store-csi-driver.linux.registrarImage" "secrets-store-csi-driver.linux.livenessProbeImage" "secrets-store-csi-driver.linux.crds.image" -}}
   {{- $image := (include "coffer.at" (dict "values" $v "path" $path) | fromJson).value | default dict -}}
   {{- $repository := $image.repository | default "" -}}
-  {{- if and $repository (not (hasPrefix "mcr.microsoft.com/" $repository)) (not (hasPrefix "registry.k8s.io/" $repository)) -}}
+  {{- if and $repository (not (hasPrefix "mcr.microsoft.com/" $repository)) (not (hasPrefix "registry.k8s.io/" $repository)) (not (hasPrefix "k8s.gcr.io/" $repository)) -}}
     {{- fail (printf "%s.repository is %s, which is the image of a program that Coffer replaces. Give Coffer's own with image.repository and image.tag, and leave this value out." $path $repository) -}}
   {{- end -}}
 {{- end -}}
