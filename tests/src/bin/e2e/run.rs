@@ -24,6 +24,11 @@ impl Run {
 
     /// Whether everything worked. Where the driver cannot be installed, nothing else is tried.
     pub(crate) async fn all(&self) -> Result<bool> {
+        let fits = |word: &String| ALL.iter().any(|scenario| scenario.name.contains(word.as_str()));
+        if let Some(word) = self.args.only.iter().find(|word| !fits(word)) {
+            let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+            anyhow::bail!("no scenario has `{word}` in its name; there are: {}", names.join(", "));
+        }
         let world = World::new(&self.args).await?;
         let wanted: Vec<&Scenario> = ALL.iter().filter(|scenario| self.wants(scenario)).collect();
         let mut worked = 0;

@@ -15,7 +15,11 @@ pub(crate) async fn run(world: &World) -> Result<()> {
     let shown = chart.display().to_string();
     let second = cluster.command("helm", &["install", "second", &shown, "-n", "default"], "").await?;
     ensure!(!second.success, "a second driver was installed: {}", second.stdout);
-    ensure!(second.stderr.contains("coffer"), "the refusal does not name the first one: {}", second.stderr);
+    ensure!(
+        second.stderr.contains("already gives this cluster the CSI driver"),
+        "the refusal is another one: {}",
+        second.stderr
+    );
 
     // With it go all classes; the driver is not ready then, and is again afterwards.
     cluster.kubectl(&["delete", DEFINITION, "--timeout=60s"]).await?;
